@@ -1,0 +1,13 @@
+"""The kernels, compiled for the level named by this module; setup.py has its flags, README.md the contract."""
+
+include "types.pxi"
+include "elementary.pxi"
+include "runs.pxi"
+include "rows.pxi"
+include "strided.pxi"
+include "finish.pxi"
+include "outputs.pxi"
+include "labels.pxi"
+include "exact.pxi"
+include "layout.pxi"
+include "entry.pxi"

@@ -1,0 +1,571 @@
+# What Python calls: a Rows object walks the rows of an array block by block, threads sharing rows or column segments.
+#
+# Arguments are checked by fastxent/_arrays.py; a block is a range of rows, and of segments where one row is more than a
+# block. The methods release the GIL, raise nothing and give counts; the facade words the errors.
+
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+
+cdef enum Mode:
+    LSE = 0
+    LOSS = 1
+    STATS = 2
+    SOFTMAX = 3
+    LOG_SOFTMAX = 4
+
+# arrays of a Layout
+cdef enum:
+    X = 0
+    LABELS = 1
+    OUT = 2
+
+cdef enum:
+    CHUNK = 32768      # elements a thread takes at a time, at least
+
+
+cdef struct Job:
+    int mode
+    int kind
+    int label_code           # 0: no labels
+    bint has_ignore
+    bint strided             # the class axis
+    bint flat                # out is counted by rows from row0
+    bint single              # out holds float32
+    Layout layout
+    const char *x
+    const char *labels
+    char *out
+    const double *weights    # a class, or NULL
+    double *row_weights      # a row from row0, or NULL
+    RowStats *stats          # a row from row0 (mode STATS)
+    uint8_t *status          # a row from row0, or NULL
+    Partial *parts           # (row, segment) from row0, or NULL where a row is one segment
+    uint64_t ignore
+    Py_ssize_t classes, class_stride, out_class_stride
+    Py_ssize_t segments, segment0, segment1
+    Py_ssize_t row0, row1
+    Py_ssize_t inner         # rows of one line of pixels
+    Py_ssize_t rows_a_task, tasks_a_line
+
+
+cdef inline int64_t label_of(const Job *job, Py_ssize_t row, LabelStatus *status) noexcept nogil:
+    """The row's label; -1 without one that counts."""
+    cdef uint64_t label
+    status[0] = USED
+    if job.label_code == 0:
+        return -1
+    label = read_label(job.labels + offset_of(&job.layout, LABELS, row), job.label_code)
+    if job.has_ignore and label == job.ignore:
+        status[0] = IGNORED
+        return -1
+    if label >= <uint64_t>job.classes:
+        status[0] = INVALID
+        return -1
+    return <int64_t>label
+
+
+cdef inline Py_ssize_t segment_length(const Job *job, Py_ssize_t s) noexcept nogil:
+    return min(SEGMENT, job.classes - s * SEGMENT)
+
+
+cdef inline void put(const Job *job, Py_ssize_t row, double value) noexcept nogil:
+    cdef char *p = job.out
+    cdef float single
+    if job.flat:
+        p += (row - job.row0) * (4 if job.single else 8)
+    else:
+        p += offset_of(&job.layout, OUT, row)
+    if job.single:
+        single = <float>value
+        memcpy(p, &single, 4)
+    else:
+        memcpy(p, &value, 8)
+
+
+cdef int64_t finish_row(
+    const Job *job, Py_ssize_t row, Partial *part, int64_t label, LabelStatus status, Normaliser *norm
+) noexcept nogil:
+    """Write what is known of a summed row; give 1 for an ignored row, 2^32 for an invalid one."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double value, lo, x_label
+    cdef Py_ssize_t i = row - job.row0
+    if job.mode == LOSS or job.mode == STATS:
+        if job.status != NULL:
+            job.status[i] = <uint8_t>status
+        if job.row_weights != NULL:
+            job.row_weights[i] = job.weights[label] if label >= 0 else 0.0
+        if label < 0:
+            if job.mode == LOSS:
+                put(job, row, 0.0)
+            return 1 if status == IGNORED else <int64_t>1 << 32
+        x_label = load_one(x + label * job.class_stride, job.kind)
+        if job.mode == STATS:
+            stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, &job.stats[i])
+            if job.kind != F64:
+                job.stats[i].loss = <float>job.stats[i].loss
+            return 0
+        value = loss_of(part, x_label)
+        if job.weights != NULL:
+            # a class of weight 0 counts nothing, whatever its loss
+            value = value * job.weights[label] if job.weights[label] != 0.0 else 0.0
+        put(job, row, value)
+        return 0
+    lse_row(x, job.kind, job.class_stride, job.classes, part, &value, &lo)
+    if job.mode == LSE:
+        put(job, row, value)
+    else:
+        normaliser_of(part, value, lo, job.kind, norm)
+    return 0
+
+
+cdef inline void sum_part(const Job *job, Py_ssize_t row, Py_ssize_t s, int64_t label, Partial *part) noexcept nogil:
+    """Sum segment s of a row."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double x_label = 0.0
+    cdef Py_ssize_t j = s * SEGMENT
+    if job.mode == STATS:
+        x_label = load_one(x + label * job.class_stride, job.kind)
+    any_segment(
+        x + j * job.class_stride, job.kind, job.class_stride, segment_length(job, s),
+        <Py_ssize_t>label - j if label >= 0 else -1, job.mode == STATS, x_label, part,
+    )
+
+
+cdef inline void write_part(const Job *job, Py_ssize_t row, Py_ssize_t s, const Normaliser *norm) noexcept nogil:
+    """Write the outputs of segment s of a row."""
+    cdef Py_ssize_t j = s * SEGMENT
+    any_write_row(
+        job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
+        segment_length(job, s), norm, job.mode == LOG_SOFTMAX,
+        job.out + offset_of(&job.layout, OUT, row) + j * job.out_class_stride, job.out_class_stride,
+    )
+
+
+cdef int64_t whole_rows(const Job *job, Py_ssize_t task) noexcept nogil:
+    """Rows of one segment: sum, finish and write them while they are in cache."""
+    cdef Partial part
+    cdef Normaliser norm
+    cdef LabelStatus status
+    cdef int64_t label, counts = 0
+    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
+    for row in range(start, min(start + job.rows_a_task, job.row1)):
+        label = label_of(job, row, &status)
+        if status == USED:
+            sum_part(job, row, 0, label, &part)
+        counts += finish_row(job, row, &part, label, status, &norm)
+        if job.mode >= SOFTMAX:
+            write_part(job, row, 0, &norm)
+    return counts
+
+
+cdef bint pixels_of(const Job *job, Py_ssize_t piece, Py_ssize_t *row, Py_ssize_t *count) noexcept nogil:
+    """First row and number of rows of piece number `piece` of the block; False where there are none."""
+    cdef Py_ssize_t line = job.row0 // job.inner + piece // job.tasks_a_line
+    cdef Py_ssize_t first = max(job.row0, line * job.inner) + piece % job.tasks_a_line * FX_PIXELS
+    count[0] = min(min(FX_PIXELS, job.row1 - first), (line + 1) * job.inner - first)
+    row[0] = first
+    return count[0] > 0
+
+
+cdef int64_t sum_pixels(const Job *job, Py_ssize_t piece, Py_ssize_t s, Partial *parts, Py_ssize_t step) noexcept nogil:
+    """Sum segment s of neighbouring rows whose class axis is strided."""
+    cdef int64_t holes[FX_PIXELS]
+    cdef LabelStatus status
+    cdef Py_ssize_t row, count, i, j = s * SEGMENT
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    for i in range(count):
+        holes[i] = label_of(job, row + i, &status) - j
+    any_pixel_segment(
+        job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
+        job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
+        segment_length(job, s), count, holes if job.label_code else NULL, parts, step,
+    )
+    return 0
+
+
+cdef int64_t finish_pixels(const Job *job, Py_ssize_t piece, Partial *parts, Py_ssize_t step) noexcept nogil:
+    """Finish and write neighbouring rows whose class axis is strided."""
+    cdef Normaliser norms[FX_PIXELS]
+    cdef LabelStatus status
+    cdef int64_t label, counts = 0
+    cdef Py_ssize_t row, count, i
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    for i in range(count):
+        label = label_of(job, row + i, &status)
+        counts += finish_row(job, row + i, &parts[i * step], label, status, &norms[i])
+    if job.mode >= SOFTMAX:
+        any_write_pixels(
+            job.x + offset_of(&job.layout, X, row), job.kind, job.class_stride,
+            job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
+            job.classes, count, norms, job.mode == LOG_SOFTMAX,
+            job.out + offset_of(&job.layout, OUT, row), job.out_class_stride,
+            job.layout.strides[OUT][job.layout.axes - 1] if job.layout.axes else 0,
+        )
+    return counts
+
+
+cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
+    cdef Partial parts[FX_PIXELS]
+    sum_pixels(job, piece, 0, parts, 1)
+    return finish_pixels(job, piece, parts, 1)
+
+
+cdef int64_t part_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    """Sum one segment of a row, or of a piece of rows, into the workspace."""
+    cdef Py_ssize_t many = job.segment1 - job.segment0
+    cdef Py_ssize_t s = job.segment0 + task % many, unit = task // many, row, count
+    cdef LabelStatus status
+    cdef int64_t label
+    if job.strided:
+        if pixels_of(job, unit, &row, &count):
+            sum_pixels(job, unit, s, &job.parts[(row - job.row0) * job.segments + s], job.segments)
+        return 0
+    row = job.row0 + unit
+    label = label_of(job, row, &status)
+    if status == USED:
+        sum_part(job, row, s, label, &job.parts[unit * job.segments + s])
+    return 0
+
+
+cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
+    """Merge the segments of a row, or of a piece of rows, in the order of columns, and finish."""
+    cdef Py_ssize_t row, count, i, s
+    cdef Partial *parts
+    cdef LabelStatus status
+    cdef Normaliser norm
+    cdef int64_t label, counts
+    if job.strided:
+        if not pixels_of(job, unit, &row, &count):
+            return 0
+    else:
+        row = job.row0 + unit
+        count = 1
+    parts = &job.parts[(row - job.row0) * job.segments]
+    for i in range(count):
+        label = label_of(job, row + i, &status)
+        if status == USED or job.strided:
+            for s in range(1, job.segments):
+                merge(&parts[i * job.segments], &parts[i * job.segments + s], s * SEGMENT)
+    if job.strided:
+        return finish_pixels(job, unit, parts, job.segments)
+    label = label_of(job, row, &status)
+    counts = finish_row(job, row, parts, label, status, &norm)
+    if job.mode >= SOFTMAX:
+        for s in range(job.segments):
+            write_part(job, row, s, &norm)
+    return counts
+
+
+cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil:
+    cdef uint64_t control = fx_fp_enter()
+    cdef int64_t counts
+    if phase == 1:
+        counts = part_task(job, task)
+    elif phase == 2:
+        counts = finish_task(job, task)
+    elif job.strided:
+        counts = whole_pixels(job, task)
+    else:
+        counts = whole_rows(job, task)
+    fx_fp_leave(control)
+    return counts
+
+
+cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+    cdef int64_t counts = 0
+    cdef Py_ssize_t task
+    if threads <= 1 or tasks <= 1:
+        for task in range(tasks):
+            counts += one_task(job, phase, task)
+    else:
+        for task in prange(tasks, num_threads=threads, schedule="dynamic"):
+            counts += one_task(job, phase, task)
+    return counts
+
+
+cdef int64_t run_job(Job *job, int threads) noexcept nogil:
+    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines
+    if rows <= 0:
+        return 0
+    if job.strided:
+        lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
+        job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS
+        units = lines * job.tasks_a_line
+    if job.parts == NULL:
+        if not job.strided:
+            job.rows_a_task = max(1, CHUNK // max(1, job.classes))
+            units = (rows + job.rows_a_task - 1) // job.rows_a_task
+        return run_phase(job, 0, units, threads)
+    run_phase(job, 1, units * (job.segment1 - job.segment0), threads)
+    if job.segment1 < job.segments:
+        return 0
+    return run_phase(job, 2, units, threads)
+
+
+cdef class Rows:
+    """The rows of one array, with their labels and where their results go.
+
+    Parameters
+    ----------
+    x
+        Array of any strides, of a storage `kind`; the buffer protocol gives shape and strides.
+    kind
+        0 float32, 1 float16 (raw), 2 bfloat16 (raw), 3 float64.
+    axis
+        The class axis, not negative.
+    labels, label_code
+        Array of x's shape without the axis, or None; size of its items + 16 if signed + 32 if byte-swapped.
+    out
+        For row results: x's shape without the axis. For softmax: x's shape. Or None. float32, or float64 for kind 3.
+    """
+
+    cdef Job job
+    cdef Py_buffer x, labels, out
+    cdef bint has_x, has_labels, has_out
+
+    def __cinit__(self, x, int kind, int axis, labels=None, int label_code=0, out=None):
+        cdef Py_ssize_t *strides[MOST_ARRAYS]
+        cdef Py_ssize_t shape[MOST_AXES]
+        cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
+        cdef int d, e = 0, a
+        cdef bint full
+        PyObject_GetBuffer(x, &self.x, PyBUF_STRIDED_RO)
+        self.has_x = True
+        if labels is not None:
+            PyObject_GetBuffer(labels, &self.labels, PyBUF_STRIDED_RO)
+            self.has_labels = True
+        if out is not None:
+            PyObject_GetBuffer(out, &self.out, PyBUF_STRIDED_RO | PyBUF_WRITABLE)
+            self.has_out = True
+        full = self.has_out and self.out.ndim == self.x.ndim
+        if self.x.ndim > MOST_AXES or not 0 <= axis < self.x.ndim:
+            raise ValueError("axis out of range")
+        if (self.has_labels and self.labels.ndim != self.x.ndim - 1) or (
+            self.has_out and not full and self.out.ndim != self.x.ndim - 1
+        ):
+            raise ValueError("dimensions do not match")
+        memset(&self.job, 0, sizeof(Job))
+        for d in range(self.x.ndim):
+            if d == axis:
+                if full and self.out.shape[d] != self.x.shape[d]:
+                    raise ValueError("shapes do not match")
+                continue
+            shape[e] = self.x.shape[d]
+            steps[X][e] = self.x.strides[d]
+            steps[LABELS][e] = steps[OUT][e] = 0
+            if self.has_labels:
+                if self.labels.shape[e] != shape[e]:
+                    raise ValueError("shapes do not match")
+                steps[LABELS][e] = self.labels.strides[e]
+            if self.has_out:
+                if self.out.shape[d if full else e] != shape[e]:
+                    raise ValueError("shapes do not match")
+                steps[OUT][e] = self.out.strides[d if full else e]
+            e += 1
+        for a in range(MOST_ARRAYS):
+            strides[a] = steps[a]
+        lay_out(e, shape, strides, MOST_ARRAYS, &self.job.layout)
+        self.job.kind = kind
+        self.job.label_code = label_code if self.has_labels else 0
+        self.job.x = <const char *>self.x.buf
+        self.job.labels = <const char *>self.labels.buf
+        self.job.out = <char *>self.out.buf
+        self.job.single = kind != F64
+        self.job.classes = self.x.shape[axis]
+        self.job.class_stride = self.x.strides[axis]
+        self.job.out_class_stride = self.out.strides[axis] if full else 0
+        self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
+        self.job.strided = self.job.classes > 1 and self.job.class_stride != itemsize(kind)
+        if self.job.classes <= 1:
+            self.job.class_stride = itemsize(kind)
+        self.job.inner = 1
+        if self.job.layout.axes:
+            self.job.inner = max(1, self.job.layout.shape[self.job.layout.axes - 1])
+
+    def __dealloc__(self):
+        if self.has_x:
+            PyBuffer_Release(&self.x)
+        if self.has_labels:
+            PyBuffer_Release(&self.labels)
+        if self.has_out:
+            PyBuffer_Release(&self.out)
+
+    @property
+    def count(self):
+        """Number of rows."""
+        return self.job.layout.rows
+
+    @property
+    def inner(self):
+        """Rows that lie in one line; a block of strided rows may end anywhere in the last line of its range."""
+        return self.job.inner
+
+    @property
+    def segments(self):
+        """Column segments a row."""
+        return self.job.segments
+
+    def run(
+        self, int mode, Py_ssize_t row0, Py_ssize_t row1, int threads, *,
+        Py_ssize_t segment0=0, Py_ssize_t segment1=-1,
+        uint8_t[::1] workspace=None,
+        ignore=None,
+        const double[::1] weights=None,
+        double[::1] row_weights=None,
+        flat=None,
+        double[:, ::1] stats=None,
+        uint8_t[::1] status=None,
+    ):
+        """Do a block; give the numbers of ignored and of invalid rows (at the last segment, else zeros).
+
+        `workspace` holds `partial_size` bytes a row and segment and lives as long as the rows' segments are under way; it
+        is wanted where a row has several. `flat` takes the row results of the block instead of `out`; `stats`, (rows, 8),
+        those of mode 2: loss, lse, p_label, confidence, entropy, brier and, as int64, argmax and rank.
+        """
+        cdef Job job = self.job
+        cdef const char[::1] out
+        cdef int64_t counts
+        cdef Py_ssize_t rows = row1 - row0
+        if not 0 <= row0 <= row1 <= job.layout.rows:
+            raise ValueError("rows out of range")
+        job.mode = mode
+        job.row0 = row0
+        job.row1 = row1
+        job.segment0 = segment0
+        job.segment1 = job.segments if segment1 < 0 else segment1
+        if not 0 <= job.segment0 <= job.segment1 <= job.segments:
+            raise ValueError("segments out of range")
+        if job.segments > 1:
+            if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(Partial):
+                raise ValueError("workspace too small")
+            if rows:
+                job.parts = <Partial *>&workspace[0]
+        if ignore is not None:
+            job.has_ignore = True
+            job.ignore = ignore
+        if weights is not None:
+            if weights.shape[0] != job.classes:
+                raise ValueError("weights do not match")
+            if job.classes:
+                job.weights = &weights[0]
+        if row_weights is not None and rows and job.weights != NULL:
+            if row_weights.shape[0] < rows:
+                raise ValueError("row_weights too small")
+            job.row_weights = &row_weights[0]
+        if status is not None and rows:
+            if status.shape[0] < rows:
+                raise ValueError("status too small")
+            job.status = &status[0]
+        if flat is not None:
+            out = flat.view("b") if rows else None
+            if rows:
+                if out.shape[0] < rows * (4 if job.single else 8):
+                    raise ValueError("flat too small")
+                job.out = <char *>&out[0]
+            job.flat = True
+        if mode == STATS:
+            if stats is None or stats.shape[0] < rows or stats.shape[1] * 8 != sizeof(RowStats) or job.strided:
+                raise ValueError("stats do not match")
+            if rows:
+                job.stats = <RowStats *>&stats[0, 0]
+        elif not job.flat and not self.has_out:
+            raise ValueError("no room for results")
+        if mode in (LOSS, STATS) and not self.has_labels:
+            raise ValueError("labels are wanted")
+        with nogil:
+            counts = run_job(&job, threads)
+        return counts & 0xffffffffLL, counts >> 32
+
+
+def add_exact(int64_t[::1] sums, values):
+    """Add float32 or float64 `values`, contiguous, to an exact sum of 73 integers (exact.pxi)."""
+    cdef const float[::1] single
+    cdef const double[::1] double_
+    cdef uint64_t control
+    if sums.shape[0] != LIMBS + SPECIAL:
+        raise ValueError("sums do not match")
+    if values.itemsize == 4:
+        single = values
+        if single.shape[0]:
+            with nogil:
+                control = fx_fp_enter()
+                add_many(&sums[0], <const char *>&single[0], True, single.shape[0])
+                fx_fp_leave(control)
+    else:
+        double_ = values
+        if double_.shape[0]:
+            with nogil:
+                control = fx_fp_enter()
+                add_many(&sums[0], <const char *>&double_[0], False, double_.shape[0])
+                fx_fp_leave(control)
+
+
+def add_exact_at(int64_t[:, ::1] sums, const int64_t[::1] places, const double[::1] values):
+    """Add each value to the exact sum of its place; places outside are left out."""
+    cdef Py_ssize_t i
+    if sums.shape[1] != LIMBS + SPECIAL or places.shape[0] != values.shape[0]:
+        raise ValueError("sums do not match")
+    with nogil:
+        for i in range(values.shape[0]):
+            if 0 <= places[i] < sums.shape[0]:
+                add_exactly(&sums[places[i], 0], values[i])
+        for i in range(sums.shape[0]):
+            carry(&sums[i, 0])
+
+
+def elementary(str name, const double[::1] x, double[::1] out):
+    """exp, log, log1p or expm1 of each value."""
+    cdef Py_ssize_t i
+    cdef int which = ("exp", "log", "log1p", "expm1").index(name)
+    cdef uint64_t control
+    if x.shape[0] != out.shape[0]:
+        raise ValueError("shapes do not match")
+    with nogil:
+        control = fx_fp_enter()
+        for i in range(x.shape[0]):
+            if which == 0:
+                out[i] = exp_(x[i])
+            elif which == 1:
+                out[i] = log_(x[i])
+            elif which == 2:
+                out[i] = log1p_(x[i])
+            else:
+                out[i] = expm1_(x[i])
+        fx_fp_leave(control)
+
+
+cdef double read_lines(const char *x, Py_ssize_t vectors) noexcept nogil:
+    cdef vf acc[8]
+    cdef Py_ssize_t i, k
+    for k in range(8):
+        acc[k] = vf_splat(0)
+    for i in range(0, vectors - 7, 8):
+        fx_prefetch(x + i * sizeof(vf) + 4 * FX_PREFETCH)
+        fx_prefetch(x + i * sizeof(vf) + 4 * FX_PREFETCH + 64)
+        if sizeof(vf) > 16:
+            fx_prefetch(x + i * sizeof(vf) + 4 * FX_PREFETCH + 128)
+            fx_prefetch(x + i * sizeof(vf) + 4 * FX_PREFETCH + 192)
+        for k in range(8):
+            acc[k] = acc[k] + vf_load(x + (i + k) * sizeof(vf))
+    return vf_top(acc[0] + acc[1] + acc[2] + acc[3] + acc[4] + acc[5] + acc[6] + acc[7])
+
+
+def read_all(const float[::1] x, int threads):
+    """Read an array as a plain vectorised sum does: the yardstick of bench/. Gives no sum worth having."""
+    cdef Py_ssize_t piece = 1 << 18, pieces = x.shape[0] // (1 << 18), i
+    cdef double total = 0.0
+    if pieces == 0:
+        return 0.0
+    cdef const char *p = <const char *>&x[0]
+    for i in prange(pieces, num_threads=threads, schedule="static", nogil=True):
+        total += read_lines(p + i * piece * 4, piece * 4 // <Py_ssize_t>sizeof(vf))
+    return total
+
+
+row_format = ROW_FORMAT
+segment_columns = SEGMENT
+partial_size = sizeof(Partial)
+exact_size = LIMBS + SPECIAL
+fused = bool(FX_FMA)

@@ -1,0 +1,182 @@
+# softmax and log_softmax: outputs as large as the inputs.
+#
+# A row is summed, then read again from cache and written: softmax as e^x 2^-c' / m, where the row's sum is m 2^(c' - c);
+# log_softmax as (x - hi) - lo, hi + lo the log-sum-exp in two numbers of the working precision, so that an offset common
+# to the row costs no digit. softmax by division is the more accurate formula (Blanchard, Higham and Higham, 2021).
+
+# what a row's output needs; in the working precision
+cdef struct Normaliser:
+    double shift       # subtracted first (softmax)
+    double inverse     # 1 / m
+    int64_t c          # c'
+    double hi, lo      # log-sum-exp
+
+
+cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normaliser *out) noexcept nogil:
+    cdef int64_t e
+    if p.s > 0.0 and p.s < INFINITY:
+        out.inverse = 1.0 / split_exponent(p.s, &e)
+        out.c = p.c + e
+        out.shift = p.shift
+    else:
+        out.inverse = NAN
+        out.c = 0
+        out.shift = 0.0
+    if kind == F64:
+        out.hi, out.lo = hi, lo
+    else:
+        out.hi = <float>hi
+        out.lo = <float>((hi - out.hi) + lo) if -INFINITY < hi < INFINITY else 0.0
+
+
+cdef inline vec output(
+    vec x, bint logarithm, vec floor_, vec magic, vec inverse, vec hi, vec lo
+) noexcept nogil:
+    cdef vec e, scale
+    if logarithm:
+        return (x - hi) - lo
+    e = vexp(vmax(floor_, x), magic, &scale)
+    return (e * scale) * inverse
+
+
+cdef inline void write_row(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, const Normaliser *norm, bint logarithm,
+    char *out, Py_ssize_t out_stride, vec like,
+) noexcept nogil:
+    """Write the outputs of one column segment of one row."""
+    cdef double buffer[FX_RUN_DOUBLES]
+    cdef Py_ssize_t run = run_length(like), w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w
+    cdef Py_ssize_t i, k, length
+    cdef vec floor_ = floor_of(norm.c, like), magic = magic_of(norm.c, like), inverse = splat(norm.inverse, like)
+    cdef vec hi = splat(norm.hi, like), lo = splat(norm.lo, like)
+    cdef bint direct = stride == size and out_stride == native_size and norm.shift == 0.0
+    cdef char *b = <char *>buffer
+    i = 0 - run
+    while i + run < n:
+        i += run
+        length = min(run, n - i)
+        if direct and length == run:
+            k = 0 - w
+            while k + w < run:
+                k += w
+                store(
+                    out + (i + k) * native_size,
+                    output(load(x + (i + k) * size, kind, like), logarithm, floor_, magic, inverse, hi, lo),
+                )
+            continue
+        stage(x + i * stride, kind, stride, length, -1, 0.0 if logarithm else norm.shift, b, like)
+        k = 0 - w
+        while k + w < length:
+            k += w
+            store(
+                b + k * native_size,
+                output(load(b + k * native_size, native(like), like), logarithm, floor_, magic, inverse, hi, lo),
+            )
+        if out_stride == native_size:
+            memcpy(out + i * native_size, b, length * native_size)
+        else:
+            for k in range(length):
+                memcpy(out + (i + k) * out_stride, b + k * native_size, native_size)
+
+
+cdef inline void write_pixels(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
+    const Normaliser *norms, bint logarithm,
+    char *out, Py_ssize_t out_class_stride, Py_ssize_t out_pixel_stride, vec like,
+) noexcept nogil:
+    """Write the outputs of one segment of up to FX_PIXELS rows whose class axis is strided."""
+    cdef vec floor_[FX_PIXEL_VECTORS]
+    cdef vec magic[FX_PIXEL_VECTORS]
+    cdef vec inverse[FX_PIXEL_VECTORS]
+    cdef vec shift[FX_PIXEL_VECTORS]
+    cdef vec hi[FX_PIXEL_VECTORS]
+    cdef vec lo[FX_PIXEL_VECTORS]
+    cdef double buffer[FX_PIXELS]
+    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, native_size = sizeof(vec) // w
+    cdef Py_ssize_t i, j, v
+    cdef bint direct = pixel_stride == itemsize(kind) and out_pixel_stride == native_size and pixels % w == 0
+    cdef vec y, magic_0 = magic_of(0, like)
+    cdef const char *p
+    cdef char *b = <char *>buffer
+    cdef double value
+    cdef Normaliser none = norms[0]
+    cdef const Normaliser *norm
+    for i in range(vectors * w):
+        norm = &norms[i] if i < pixels else &none
+        if vec is vf:
+            (<float *>floor_)[i] = <float>(<double>(norm.c - 127) * LN2 + 0.07)
+            (<float *>magic)[i] = <float>(FX_MAGIC_F + <double>(127 - norm.c))
+            (<float *>inverse)[i] = <float>norm.inverse
+            (<float *>shift)[i] = 0.0 if logarithm else <float>norm.shift
+            (<float *>hi)[i] = <float>norm.hi
+            (<float *>lo)[i] = <float>norm.lo
+        else:
+            (<double *>floor_)[i] = <double>(norm.c - 1023) * LN2 + 0.07
+            (<double *>magic)[i] = FX_MAGIC_D + <double>(1023 - norm.c)
+            (<double *>inverse)[i] = norm.inverse
+            (<double *>shift)[i] = 0.0 if logarithm else norm.shift
+            (<double *>hi)[i] = norm.hi
+            (<double *>lo)[i] = norm.lo
+    for j in range(n):
+        p = x + j * class_stride
+        if direct:
+            for v in range(vectors):
+                y = load(p + v * w * itemsize(kind), kind, like) - shift[v]
+                store(
+                    out + j * out_class_stride + v * w * native_size,
+                    output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v]),
+                )
+            continue
+        for i in range(vectors * w):
+            value = load_one(p + i * pixel_stride, kind) if i < pixels else 0.0
+            if vec is vf:
+                (<float *>b)[i] = <float>value
+            else:
+                (<double *>b)[i] = value
+        for v in range(vectors):
+            y = load(b + v * w * native_size, native(like), like) - shift[v]
+            store(
+                b + v * w * native_size, output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v])
+            )
+        for i in range(pixels):
+            memcpy(out + j * out_class_stride + i * out_pixel_stride, b + i * native_size, native_size)
+
+
+cdef void any_write_row(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, const Normaliser *norm, bint logarithm,
+    char *out, Py_ssize_t out_stride,
+) noexcept nogil:
+    cdef vf f = vf_splat(0)
+    cdef vd d = vd_splat(0)
+    if kind == F32:
+        write_row(x, F32, stride, n, norm, logarithm, out, out_stride, f)
+    elif kind == F16:
+        write_row(x, F16, stride, n, norm, logarithm, out, out_stride, f)
+    elif kind == BF16:
+        write_row(x, BF16, stride, n, norm, logarithm, out, out_stride, f)
+    else:
+        write_row(x, F64, stride, n, norm, logarithm, out, out_stride, d)
+
+
+cdef void any_write_pixels(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
+    const Normaliser *norms, bint logarithm, char *out, Py_ssize_t out_class_stride, Py_ssize_t out_pixel_stride,
+) noexcept nogil:
+    cdef vf f = vf_splat(0)
+    cdef vd d = vd_splat(0)
+    if kind == F32:
+        write_pixels(
+            x, F32, class_stride, pixel_stride, n, pixels, norms, logarithm, out, out_class_stride, out_pixel_stride, f
+        )
+    elif kind == F16:
+        write_pixels(
+            x, F16, class_stride, pixel_stride, n, pixels, norms, logarithm, out, out_class_stride, out_pixel_stride, f
+        )
+    elif kind == BF16:
+        write_pixels(
+            x, BF16, class_stride, pixel_stride, n, pixels, norms, logarithm, out, out_class_stride, out_pixel_stride, f
+        )
+    else:
+        write_pixels(
+            x, F64, class_stride, pixel_stride, n, pixels, norms, logarithm, out, out_class_stride, out_pixel_stride, d
+        )

@@ -1,0 +1,283 @@
+# Runs: FX_RUN groups of 128 bytes of lanes, the unit that is read, scanned for its maximum and summed.
+#
+# A run is read where it lies when its classes are contiguous and it is whole. Any other run (the row's end, a class to
+# be left out, another stride, a reference to be subtracted first) is brought into a buffer of one run, padded with
+# -inf, whose exponential is exactly 0. Both ways give every lane the same terms in the same order.
+#
+# `kind` is a compile-time constant wherever these are called: everything is inlined, one loop serves all storages.
+# `like` only chooses the working precision: float32 lanes for F32, F16, BF16, float64 lanes for F64.
+
+
+cdef inline Py_ssize_t itemsize(int kind) noexcept nogil:
+    return 8 if kind == F64 else 4 if kind == F32 else 2
+
+
+cdef inline Py_ssize_t width(vec like) noexcept nogil:
+    if vec is vf:
+        return FX_VF
+    else:
+        return FX_VD
+
+
+cdef inline Py_ssize_t group_length(vec like) noexcept nogil:
+    return FX_NV * width(like)
+
+
+cdef inline Py_ssize_t run_length(vec like) noexcept nogil:
+    return FX_RUN * group_length(like)
+
+
+cdef inline vec splat(double x, vec like) noexcept nogil:
+    if vec is vf:
+        return vf_splat(<float>x)
+    else:
+        return vd_splat(x)
+
+
+cdef inline vec load(const char *p, int kind, vec like) noexcept nogil:
+    if vec is vf:
+        if kind == F16:
+            return vf_load_f16(p)
+        if kind == BF16:
+            return vf_load_bf16(p)
+        return vf_load(p)
+    else:
+        return vd_load(p)
+
+
+cdef inline void store(char *p, vec x) noexcept nogil:
+    if vec is vf:
+        vf_store(p, x)
+    else:
+        vd_store(p, x)
+
+
+cdef inline vec vmax(vec a, vec b) noexcept nogil:
+    if vec is vf:
+        return vf_max(a, b)
+    else:
+        return vd_max(a, b)
+
+
+cdef inline vec vfma(vec a, vec b, vec c) noexcept nogil:
+    if vec is vf:
+        return vf_fma(a, b, c)
+    else:
+        return vd_fma(a, b, c)
+
+
+cdef inline vec vexp(vec x, vec magic, vec *scale) noexcept nogil:
+    if vec is vf:
+        return vf_exp(x, magic, scale)
+    else:
+        return vd_exp(x, magic, scale)
+
+
+cdef inline double top_lane(vec x) noexcept nogil:
+    if vec is vf:
+        return vf_top(x)
+    else:
+        return vd_top(x)
+
+
+cdef inline double load_one(const char *p, int kind) noexcept nogil:
+    if kind == F32:
+        return fx_f32(p)
+    if kind == F16:
+        return fx_f16(p)
+    if kind == BF16:
+        return fx_bf16(p)
+    return fx_f64(p)
+
+
+# The base-2 reference c of a sum, and what vexp wants of it.
+
+cdef inline int64_t reference(double top) noexcept nogil:
+    # adding and taking away 1.5 2^52 rounds to the nearest integer
+    return <int64_t>((top * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D)
+
+
+cdef inline vec floor_of(int64_t c, vec like) noexcept nogil:
+    # safely within the interval whose biased exponent is 0, whatever the rounding
+    if vec is vf:
+        return splat(<double>(c - 127) * LN2 + 0.07, like)
+    else:
+        return splat(<double>(c - 1023) * LN2 + 0.07, like)
+
+
+cdef inline vec magic_of(int64_t c, vec like) noexcept nogil:
+    if vec is vf:
+        return splat(FX_MAGIC_F + <double>(127 - c), like)
+    else:
+        return splat(FX_MAGIC_D + <double>(1023 - c), like)
+
+
+cdef inline double far_of(vec like) noexcept nogil:
+    # |maximum| from which the reference is subtracted beforehand: there n ln2 would not be exact enough
+    if vec is vf:
+        return FX_FAR_F
+    else:
+        return FX_FAR_D
+
+
+cdef inline Py_ssize_t stage(
+    const char *p,        # in (n,), `stride` bytes apart
+    int kind,
+    Py_ssize_t stride,
+    Py_ssize_t n,         # <= run_length
+    Py_ssize_t hole,      # index to leave out, or one outside [0, n)
+    double shift,         # subtracted
+    char *buffer,         # out (groups * group_length,), native lanes
+    vec like,
+) noexcept nogil:
+    """Bring a run into `buffer`; give the number of groups."""
+    cdef Py_ssize_t lanes = group_length(like)
+    cdef Py_ssize_t groups = (n + lanes - 1) // lanes
+    cdef Py_ssize_t whole = n // lanes * lanes
+    cdef Py_ssize_t i, v, w = width(like)
+    cdef Py_ssize_t size = itemsize(kind)
+    cdef char raw[128]
+    cdef vec offset = splat(shift, like)
+    cdef float *f = <float *>buffer
+    cdef double *d = <double *>buffer
+    if stride == size:
+        i = 0 - w
+        while i + w < whole:
+            i += w
+            if vec is vf:
+                vf_store(f + i, load(p + i * size, kind, like) - offset)
+            else:
+                vd_store(d + i, load(p + i * size, kind, like) - offset)
+        if whole < n:
+            memcpy(raw, p + whole * size, (n - whole) * size)
+            memset(raw + (n - whole) * size, 0, (lanes - (n - whole)) * size)
+            for v in range(FX_NV):
+                if vec is vf:
+                    vf_store(f + whole + v * w, load(raw + v * w * size, kind, like) - offset)
+                else:
+                    vd_store(d + whole + v * w, load(raw + v * w * size, kind, like) - offset)
+    else:
+        for i in range(n):
+            if vec is vf:
+                f[i] = <float>load_one(p + i * stride, kind) - <float>shift
+            else:
+                d[i] = load_one(p + i * stride, kind) - shift
+    for i in range(n, groups * lanes):
+        if vec is vf:
+            f[i] = -INFINITY
+        else:
+            d[i] = -INFINITY
+    if 0 <= hole < n:
+        if vec is vf:
+            f[hole] = -INFINITY
+        else:
+            d[hole] = -INFINITY
+    return groups
+
+
+cdef inline void scan_run(
+    const char *p, int kind, Py_ssize_t groups,
+    vec *top,             # in, out: largest so far, a NaN may be lost (the sum finds it)
+    bint count,
+    const vec *threshold,  # in (FX_NV,): elements >= it are counted
+    int64_t *above,       # in, out
+) noexcept nogil:
+    """Maximum of a run, and with `count` the number of elements at or above a threshold a lane."""
+    cdef vec x, m = top[0]
+    cdef Py_ssize_t g, v, step = width(m) * itemsize(kind)
+    cdef vi n32 = <vi>vf_splat(0)
+    cdef vl n64 = <vl>vd_splat(0)
+    for g in range(groups):
+        for v in range(FX_NV):
+            x = load(p, kind, m)
+            m = vmax(m, x)
+            if count:
+                if vec is vf:
+                    n32 = n32 + vf_ge(x, threshold[v])
+                else:
+                    n64 = n64 + vd_ge(x, threshold[v])
+            p += step
+    top[0] = m
+    if count:
+        if vec is vf:
+            above[0] -= vi_total(n32)
+        else:
+            above[0] -= vl_total(n64)
+
+
+cdef inline void sum_run(
+    const char *p, int kind, Py_ssize_t groups, vec floor_, vec magic,
+    vec *top,             # in, out: largest of the clamped elements so far
+    double *hi,           # in, out (16,) float32 lanes or (8,) float64 lanes, widened
+    double *lo,           # in, out (8,): what hi lost, float64 only
+) noexcept nogil:
+    """Add e^x 2^-c of a run."""
+    cdef vec acc[FX_NV]
+    cdef vec x, e, scale, m = top[0]
+    cdef Py_ssize_t g, v, step = width(m) * itemsize(kind)
+    for v in range(FX_NV):
+        acc[v] = splat(0, m)
+    for g in range(groups):
+        fx_prefetch(p + FX_PREFETCH)
+        if FX_NV * step > 64:
+            fx_prefetch(p + FX_PREFETCH + 64)
+        for v in range(FX_NV):
+            x = vmax(floor_, load(p, kind, m))
+            m = vmax(m, x)
+            e = vexp(x, magic, &scale)
+            acc[v] = vfma(e, scale, acc[v])
+            p += step
+    top[0] = m
+    flush(acc, hi, lo)
+
+
+cdef inline void moments_run(
+    const char *p, int kind, Py_ssize_t groups, vec floor_, vec magic, vec ref,
+    double *hi, double *lo,
+    double *w,            # in, out (16,) or (8,): e (ref - x)
+    double *q,            # in, out: e^2
+    const char *ahead,    # prefetched as the run is summed
+) noexcept nogil:
+    """Add e = e^x 2^-c as sum_run does, and its two moments for entropy and Brier score."""
+    cdef vec acc[FX_NV]
+    cdef vec aw[FX_NH]
+    cdef vec aq[FX_NH]
+    cdef vec x, e, scale
+    cdef Py_ssize_t g, v, h, step = width(ref) * itemsize(kind)
+    for v in range(FX_NV):
+        acc[v] = splat(0, ref)
+    for v in range(FX_NH):
+        aw[v] = splat(0, ref)
+        aq[v] = splat(0, ref)
+    for g in range(groups):
+        fx_prefetch(ahead)
+        if FX_NV * step > 64:
+            fx_prefetch(ahead + 64)
+        ahead += FX_NV * step
+        for v in range(FX_NV):
+            h = v % (FX_NH)
+            x = vmax(floor_, load(p, kind, ref))
+            e = vexp(x, magic, &scale)
+            acc[v] = vfma(e, scale, acc[v])
+            e = e * scale
+            aw[h] = vfma(e, ref - x, aw[h])
+            aq[h] = vfma(e, e, aq[h])
+            p += step
+    flush(acc, hi, lo)
+    for v in range(FX_NH):
+        if vec is vf:
+            vf_flush(w + v * FX_VF, aw[v])
+            vf_flush(q + v * FX_VF, aq[v])
+        else:
+            vd_store(w + v * FX_VD, vd_load(w + v * FX_VD) + aw[v])
+            vd_store(q + v * FX_VD, vd_load(q + v * FX_VD) + aq[v])
+
+
+cdef inline void flush(vec *acc, double *hi, double *lo) noexcept nogil:
+    """Fold the lanes once and add them to the wide sums: float64, or float64 with its error kept."""
+    cdef Py_ssize_t v
+    for v in range(FX_NH):
+        if vec is vf:
+            vf_flush(hi + v * FX_VF, acc[v] + acc[v + FX_NH])
+        else:
+            vd_flush(hi + v * FX_VD, lo + v * FX_VD, acc[v] + acc[v + FX_NH])

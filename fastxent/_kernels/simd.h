@@ -1,0 +1,314 @@
+/* One register-wide vector of floats or doubles, and its exponential.
+
+   Everything that depends on the instruction set is in here; loops and algorithms are Cython (*.pxi).
+   GCC and Clang vector extensions give the operators; only maximum, fused multiply-add and the half-precision
+   load want an intrinsic (C has no `?:` on vectors, and loops over lanes run 3 to 5 times slower).
+
+   A *group* is 128 bytes of lanes at every level (FX_NV registers of FX_VBYTES bytes), so the order of the
+   additions does not depend on the register width; multiply-add is always written as vf_fma / vd_fma / fx_fma and
+   contraction is off, so that all levels with a fused multiply-add give the same bits. The SSE2 baseline has
+   none: there it is a product and a sum, with bits of its own.                                              */
+#ifndef FASTXENT_SIMD_H
+#define FASTXENT_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#else
+#error "fastxent needs x86-64 or 64-bit Arm"
+#endif
+
+#ifndef FX_VBYTES /* bytes of a register; setup.py's table of levels says otherwise only for the test levels */
+#if defined(__AVX512F__)
+#define FX_VBYTES 64
+#elif defined(__AVX2__)
+#define FX_VBYTES 32
+#else
+#define FX_VBYTES 16
+#endif
+#endif
+
+#define FX_GROUP_BYTES 128
+#define FX_NV (FX_GROUP_BYTES / FX_VBYTES) /* vectors a group */
+#define FX_NH (FX_NV / 2)
+#define FX_PIXELS 256                      /* rows taken together where the class axis is strided */
+#define FX_PIXEL_VECTORS (FX_PIXELS / FX_VD)
+#define FX_PREFETCH 4096                   /* bytes ahead */
+#define FX_VF (FX_VBYTES / 4)              /* floats a vector */
+#define FX_VD (FX_VBYTES / 8)              /* doubles a vector */
+#define FX_RUN 8                           /* groups that are summed in the lanes before a flush */
+#define FX_RUN_DOUBLES (FX_RUN * FX_GROUP_BYTES / 8)
+#define FX_BLOCK 16                        /* runs that share one look at the maximum */
+
+#if defined(__FMA__) || defined(__aarch64__)
+#define FX_FMA 1
+#else
+#define FX_FMA 0
+#endif
+
+#define FX_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(FX_VBYTES)));
+typedef double vd __attribute__((vector_size(FX_VBYTES)));
+typedef int32_t vi __attribute__((vector_size(FX_VBYTES)));
+typedef int64_t vl __attribute__((vector_size(FX_VBYTES)));
+typedef float vf_u __attribute__((vector_size(FX_VBYTES), aligned(1), may_alias));
+typedef double vd_u __attribute__((vector_size(FX_VBYTES), aligned(1), may_alias));
+typedef uint16_t vh_u __attribute__((vector_size(FX_VBYTES / 2), aligned(1), may_alias));
+typedef float vf_half_u __attribute__((vector_size(FX_VBYTES / 2), aligned(1), may_alias));
+typedef uint32_t vu __attribute__((vector_size(FX_VBYTES)));
+
+/* ---- loads, stores, splats: no alignment is asked for ---- */
+FX_INLINE vf vf_splat(float x) { return x - (vf){0}; }
+FX_INLINE vd vd_splat(double x) { return x - (vd){0}; }
+FX_INLINE vf vf_load(const void *p) { return *(const vf_u *)p; }
+FX_INLINE vd vd_load(const void *p) { return *(const vd_u *)p; }
+FX_INLINE void vf_store(void *p, vf x) { *(vf_u *)p = x; }
+FX_INLINE void vd_store(void *p, vd x) { *(vd_u *)p = x; }
+FX_INLINE void fx_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+
+/* bfloat16 is the upper half of a float32: exact, quiet NaN and subnormals included. Lanes keep their order, so a
+   bfloat16 array gives the same bits as its float32 copy. */
+FX_INLINE vf vf_load_bf16(const void *p) {
+    vu wide = __builtin_convertvector(*(const vh_u *)p, vu) << 16;
+    return (vf)wide;
+}
+
+FX_INLINE float fx_bf16(const void *p) {
+    uint16_t bits;
+    uint32_t wide;
+    float x;
+    memcpy(&bits, p, 2);
+    wide = (uint32_t)bits << 16;
+    memcpy(&x, &wide, 4);
+    return x;
+}
+
+/* float16 by integers: exponent and fraction move up by 13 places and the bias is mended by an exact product with
+   2^112 (subnormals come out exact); infinities and NaN get the float32 exponent. */
+FX_INLINE vf vf_from_half_bits(vu h) {
+    vu sign = (h & 0x8000u) << 16, rest = h & 0x7fffu;
+    vf scaled = (vf)(rest << 13) * 0x1p112f;
+    vu special = (vu)(rest > 0x7bffu) & 0x7f800000u;
+    return (vf)((vu)scaled | special | sign);
+}
+
+FX_INLINE vf vf_load_f16(const void *p) {
+#if defined(__AVX512F__) && FX_VBYTES == 64
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__F16C__) && FX_VBYTES == 32
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__F16C__) && FX_VBYTES == 16
+    return (vf)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p));
+#else
+    return vf_from_half_bits(__builtin_convertvector(*(const vh_u *)p, vu));
+#endif
+}
+
+FX_INLINE float fx_f16(const void *p) {
+    uint16_t bits;
+    memcpy(&bits, p, 2);
+    return vf_from_half_bits((vu){bits})[0];
+}
+
+FX_INLINE float fx_f32(const void *p) { float x; memcpy(&x, p, 4); return x; }
+FX_INLINE double fx_f64(const void *p) { double x; memcpy(&x, p, 8); return x; }
+
+/* ---- maximum: a > b ? a : b, so a NaN in b passes through (Arm passes either one) ---- */
+/* ---- fused multiply-add: a * b + c ---- */
+#if defined(__AVX512F__) && FX_VBYTES == 64
+FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
+FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+#elif FX_VBYTES == 64 /* a test level: 16 lanes on registers of 8, to show that the width does not matter */
+#define FX_HALVES(T, H, name, args, call) \
+    FX_INLINE T name args { union { T v; H h[2]; } ua, ub, uc; call return uc.v; }
+FX_HALVES(vf, __m256, vf_max, (vf a, vf b), ua.v = a; ub.v = b;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_max_ps(ua.h[i], ub.h[i]);)
+FX_HALVES(vd, __m256d, vd_max, (vd a, vd b), ua.v = a; ub.v = b;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_max_pd(ua.h[i], ub.h[i]);)
+FX_HALVES(vf, __m256, vf_fma, (vf a, vf b, vf c), ua.v = a; ub.v = b; uc.v = c;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_fmadd_ps(ua.h[i], ub.h[i], uc.h[i]);)
+FX_HALVES(vd, __m256d, vd_fma, (vd a, vd b, vd c), ua.v = a; ub.v = b; uc.v = c;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_fmadd_pd(ua.h[i], ub.h[i], uc.h[i]);)
+#elif defined(__AVX2__) && FX_VBYTES == 32
+FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
+FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+#elif defined(__SSE2__)
+FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm_max_pd((__m128d)a, (__m128d)b); }
+#if FX_FMA
+FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c); }
+FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c); }
+#else
+FX_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+FX_INLINE vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
+#endif
+#else
+FX_INLINE vf vf_max(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+FX_INLINE vd vd_max(vd a, vd b) { return (vd)vmaxq_f64((float64x2_t)a, (float64x2_t)b); }
+FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#endif
+
+FX_INLINE double fx_fma(double a, double b, double c) {
+#if FX_FMA
+    return __builtin_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* ---- comparisons give masks, all ones or all zeros; lanes are chosen by them ---- */
+FX_INLINE vi vf_ge(vf a, vf b) { return a >= b; }
+FX_INLINE vl vd_ge(vd a, vd b) { return a >= b; }
+FX_INLINE vi vf_eq(vf a, vf b) { return a == b; }
+FX_INLINE vl vd_eq(vd a, vd b) { return a == b; }
+FX_INLINE vf vf_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+FX_INLINE vd vd_pick(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
+FX_INLINE vf vf_without(vf x, const int32_t *label, int32_t j) { /* -inf where the label is j */
+    vi hole = *(const vi *)__builtin_assume_aligned(label, FX_VBYTES) == j;
+    return vf_pick(hole, vf_splat(-INFINITY), x);
+}
+FX_INLINE vd vd_without(vd x, const int64_t *label, int64_t j) {
+    vl hole = *(const vl *)__builtin_assume_aligned(label, FX_VBYTES) == j;
+    return vd_pick(hole, vd_splat(-INFINITY), x);
+}
+FX_INLINE double vf_top(vf x) { /* largest lane */
+    float m = x[0];
+    for (int i = 1; i < FX_VF; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
+    return m;
+}
+FX_INLINE double vd_top(vd x) {
+    double m = x[0];
+    for (int i = 1; i < FX_VD; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
+    return m;
+}
+FX_INLINE int64_t vi_total(vi x) {
+    int64_t s = 0;
+    for (int i = 0; i < FX_VF; i++) s += x[i];
+    return s;
+}
+FX_INLINE int64_t vl_total(vl x) {
+    int64_t s = 0;
+    for (int i = 0; i < FX_VD; i++) s += x[i];
+    return s;
+}
+FX_INLINE int vi_any(vi x) { /* whether a lane is set */
+#if defined(__AVX2__) && FX_VBYTES == 32
+    return !_mm256_testz_si256((__m256i)x, (__m256i)x);
+#elif defined(__AVX512F__) && FX_VBYTES == 64
+    return _mm512_test_epi32_mask((__m512i)x, (__m512i)x) != 0;
+#else
+    int any = 0;
+    for (int i = 0; i < FX_VF; i++) any |= x[i];
+    return any != 0;
+#endif
+}
+FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
+
+/* ---- the exponential: e^x 2^-c as a product p * scale ----
+   n = rint(x log2 e) by adding and taking away `magic` = 1.5 2^p + bias - c, p the width of the fraction, whose sum's
+   low bits are then the biased exponent n - c of the scale; r = x - n ln2 in two steps, each fused; p = e^r by
+   a polynomial (tools/minimax.py: degree 6 in float32, 4.4e-9; degree 11 in float64, 9.6e-18): 0.7 ULP at any
+   distance from the reference, since r and p do not depend on c. `x` must be at least the floor of c, where the
+   exponent field is 0 and with it the scale: e^-inf is exactly 0. A NaN gives NaN. c is an integer, so another
+   reference scales every term by the same power of two and changes no bit of a sum.
+   Without a fused multiply-add the first constant of ln2 has trailing zeros, so that its product with n is exact
+   (Cody and Waite, Software Manual for the Elementary Functions, 1980).                                        */
+#define FX_LOG2E 0x1.71547652b82fep+0
+#define FX_MAGIC_F 12582912.0f         /* 1.5 2^23 */
+#define FX_MAGIC_D 6755399441055744.0  /* 1.5 2^52 */
+#define FX_LN2_33 0x1.62e42feep-1      /* 33 bits, then the rest of ln2 */
+#define FX_LN2_REST 0x1.a39ef35793c76p-33
+#if FX_FMA
+#define FX_LN2_HI_F 0x1.62e430p-1f
+#define FX_LN2_LO_F -0x1.05c610p-29f
+#define FX_LN2_HI_D 0x1.62e42fefa39efp-1
+#define FX_LN2_LO_D 0x1.abc9e3b39803fp-56
+#define FX_FAR_F 65536.0               /* beyond this a reference is subtracted before the exponential */
+#define FX_FAR_D 1099511627776.0
+#else
+#define FX_LN2_HI_F 0x1.63p-1f
+#define FX_LN2_LO_F -0x1.bd0106p-13f
+#define FX_LN2_HI_D FX_LN2_33
+#define FX_LN2_LO_D FX_LN2_REST
+#define FX_FAR_F 1024.0
+#define FX_FAR_D 524288.0
+#endif
+
+FX_INLINE vf vf_exp(vf x, vf magic, vf *scale) {
+    vf t = vf_fma(x, vf_splat((float)FX_LOG2E), magic);
+    vf n = t - magic;
+    vf r = vf_fma(n, vf_splat(-FX_LN2_LO_F), vf_fma(n, vf_splat(-FX_LN2_HI_F), x));
+    vf p = vf_splat(0x1.6a2352p-10f);
+    p = vf_fma(p, r, vf_splat(0x1.123a6cp-7f));
+    p = vf_fma(p, r, vf_splat(0x1.5558f4p-5f));
+    p = vf_fma(p, r, vf_splat(0x1.555490p-3f));
+    p = vf_fma(p, r, vf_splat(0x1.fffffcp-2f));
+    p = vf_fma(p, r, vf_splat(1.0f));
+    *scale = (vf)((vi)t << 23);
+    return vf_fma(p, r, vf_splat(1.0f));
+}
+
+FX_INLINE vd vd_exp(vd x, vd magic, vd *scale) {
+    vd t = vd_fma(x, vd_splat(FX_LOG2E), magic);
+    vd n = t - magic;
+    vd r = vd_fma(n, vd_splat(-FX_LN2_LO_D), vd_fma(n, vd_splat(-FX_LN2_HI_D), x));
+    vd p = vd_splat(0x1.ad7effbbd58f0p-26);
+    p = vd_fma(p, r, vd_splat(0x1.28adce715d597p-22));
+    p = vd_fma(p, r, vd_splat(0x1.71df262e0a285p-19));
+    p = vd_fma(p, r, vd_splat(0x1.a01999adcf1f5p-16));
+    p = vd_fma(p, r, vd_splat(0x1.a01a0129b3a35p-13));
+    p = vd_fma(p, r, vd_splat(0x1.6c16c1844afeep-10));
+    p = vd_fma(p, r, vd_splat(0x1.1111111127e85p-7));
+    p = vd_fma(p, r, vd_splat(0x1.55555555507f1p-5));
+    p = vd_fma(p, r, vd_splat(0x1.55555555554f9p-3));
+    p = vd_fma(p, r, vd_splat(0x1.000000000000ap-1));
+    p = vd_fma(p, r, vd_splat(1.0));
+    *scale = (vd)((vl)t << 52);
+    return vd_fma(p, r, vd_splat(1.0));
+}
+
+/* ---- flush: lanes into a wider sum ---- */
+FX_INLINE void vf_flush(double *hi, vf x) { /* float32 lanes into float64 ones */
+    float lanes[FX_VF];
+    vf_store(lanes, x);
+    vd_store(hi, vd_load(hi) + __builtin_convertvector(*(vf_half_u *)lanes, vd));
+    vd_store(hi + FX_VD, vd_load(hi + FX_VD) + __builtin_convertvector(*(vf_half_u *)(lanes + FX_VD), vd));
+}
+
+FX_INLINE vf vf_power(vf e) { /* 2^e for integers e <= 127, 0 below -126 */
+    vf t = vf_max(vf_splat(-127.0f), e) + (FX_MAGIC_F + 127.0f);
+    return (vf)((vi)t << 23);
+}
+FX_INLINE vd vd_power(vd e) {
+    vd t = vd_max(vd_splat(-1023.0), e) + (FX_MAGIC_D + 1023.0);
+    return (vd)((vl)t << 52);
+}
+
+/* the same for lanes with references of their own: the sum so far is scaled first */
+FX_INLINE void vf_scale_flush(double *hi, vf factor, vf x) {
+    float lanes[FX_VF], factors[FX_VF];
+    vf_store(lanes, x);
+    vf_store(factors, factor);
+    for (int i = 0; i < FX_VF; i += FX_VD)
+        vd_store(hi + i, vd_load(hi + i) * __builtin_convertvector(*(vf_half_u *)(factors + i), vd)
+                             + __builtin_convertvector(*(vf_half_u *)(lanes + i), vd));
+}
+
+FX_INLINE void vd_flush(double *hi, double *lo, vd x) { /* TwoSum (Knuth, TAOCP 2, 4.2.2): the error is kept */
+    vd a = vd_load(hi), s = a + x, b = s - a;
+    vd_store(lo, vd_load(lo) + ((a - (s - b)) + (x - b)));
+    vd_store(hi, s);
+}
+
+#endif

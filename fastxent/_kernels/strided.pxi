@@ -1,0 +1,160 @@
+# Rows whose class axis is not contiguous: (N, C, d1, ...), Fortran order, every second class. Lanes are rows ("pixels").
+#
+# FX_PIXELS neighbouring rows are taken together, a segment of classes in blocks of FX_RUN: a lane takes the largest of the
+# block, raises its own reference c, scales what it has by a power of two and adds the block's FX_RUN terms in order; then
+# it is flushed into a wider sum. So a row's value depends on that row alone, whichever lane it falls into, and each
+# logit is read once (the second look at a block of FX_RUN vectors is in cache). Row format as in rows.pxi otherwise:
+# the same segments, the same merging; the order of additions is another, and with it the last bit.
+#
+# A row that is out of the ordinary (NaN, infinite, far off, wholly masked) is handed to the row kernel, which takes any
+# stride. Pixels that do not lie side by side, and the last few of a line, are brought into a buffer block by block.
+
+cdef inline vec power(vec e) noexcept nogil:
+    if vec is vf:
+        return vf_power(e)
+    else:
+        return vd_power(e)
+
+
+cdef inline vec without(vec x, const char *labels, int64_t j) noexcept nogil:
+    if vec is vf:
+        return vf_without(x, <const int32_t *>labels, <int32_t>j)
+    else:
+        return vd_without(x, <const int64_t *>labels, j)
+
+
+cdef inline void pixel_segment(
+    const char *x,             # in (n, pixels): class 0 of the segment, pixel 0
+    int kind,
+    Py_ssize_t class_stride, Py_ssize_t pixel_stride,
+    Py_ssize_t n,              # classes in the segment
+    Py_ssize_t pixels,         # <= FX_PIXELS
+    const int64_t *holes,      # in (pixels,): class to leave out, counted from the segment; or NULL
+    Partial *out,              # out (pixels,), `out_step` apart
+    Py_ssize_t out_step,
+    vec like,
+) noexcept nogil:
+    cdef vec top[FX_PIXEL_VECTORS]
+    cdef vec ref[FX_PIXEL_VECTORS]
+    cdef vec labels[FX_PIXEL_VECTORS]
+    cdef double hi[FX_PIXELS]
+    cdef double lo[FX_PIXELS]
+    cdef double buffer[FX_RUN * FX_PIXELS]
+    cdef vec acc, e, scale, m, c, floor_, magic, xk
+    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, native_size = sizeof(vec) // w
+    cdef Py_ssize_t i, j, k, v, block
+    cdef Py_ssize_t size = itemsize(kind)
+    cdef bint staged = pixel_stride != size or pixels % w != 0
+    cdef char *b = <char *>buffer
+    cdef const char *p
+    cdef Py_ssize_t step
+    cdef int64_t lowest = -<int64_t>(far_of(like) * 1.5)
+    cdef double value, most = far_of(like)
+    cdef vec rounding = splat(FX_MAGIC_F if w == FX_VF else FX_MAGIC_D, like)
+    cdef vec log2e = splat(FX_LOG2E, like), ln2 = splat(LN2, like), floor_0 = floor_of(0, like)
+    cdef vec magic_0 = magic_of(0, like)
+    for v in range(vectors):
+        top[v] = splat(-INFINITY, like)
+        ref[v] = splat(<double>lowest, like)
+    memset(hi, 0, sizeof(hi))
+    memset(lo, 0, sizeof(lo))
+    if holes != NULL:
+        for i in range(vectors * w):
+            k = holes[i] if i < pixels else -1
+            if not 0 <= k < n:
+                k = -1
+            if vec is vf:
+                (<int32_t *>labels)[i] = <int32_t>k
+            else:
+                (<int64_t *>labels)[i] = k
+    j = 0 - FX_RUN
+    while j + FX_RUN < n:
+        j += FX_RUN
+        block = min(FX_RUN, n - j)
+        if staged:
+            for k in range(block):
+                p = x + (j + k) * class_stride
+                for i in range(vectors * w):
+                    value = load_one(p + i * pixel_stride, kind) if i < pixels else 0.0
+                    if vec is vf:
+                        (<float *>b)[k * FX_PIXELS + i] = <float>value
+                    else:
+                        (<double *>b)[k * FX_PIXELS + i] = value
+            p = b
+            step = FX_PIXELS * native_size
+        else:
+            p = x + j * class_stride
+            step = class_stride
+        for v in range(vectors):
+            m = top[v]
+            for k in range(block):
+                if staged:
+                    xk = load(p + k * step, native(like), like)
+                else:
+                    xk = load(p + k * step, kind, like)
+                    if (v * sizeof(vec)) % 64 == 0:
+                        fx_prefetch(p + (k + FX_RUN) * step)
+                if holes != NULL:
+                    xk = without(xk, <const char *>&labels[v], j + k)
+                m = vmax(m, xk)
+            top[v] = m
+            # the reference only rises; a NaN stays
+            c = vmax(ref[v], vfma(m, log2e, rounding) - rounding)
+            scale = power(ref[v] - c)
+            ref[v] = c
+            floor_ = vfma(c, ln2, floor_0)
+            magic = magic_0 - c
+            m = scale
+            acc = splat(0, like)
+            for k in range(block):
+                if staged:
+                    xk = load(p + k * step, native(like), like)
+                else:
+                    xk = load(p + k * step, kind, like)
+                if holes != NULL:
+                    xk = without(xk, <const char *>&labels[v], j + k)
+                e = vexp(vmax(floor_, xk), magic, &scale)
+                acc = vfma(e, scale, acc)
+            if vec is vf:
+                vf_scale_flush(hi + v * w, m, acc)
+            else:
+                vd_store(hi + v * w, vd_load(hi + v * w) * m)
+                vd_store(lo + v * w, vd_load(lo + v * w) * m)
+                vd_flush(hi + v * w, lo + v * w, acc)
+            p += w * (native_size if staged else size)
+    for i in range(pixels):
+        if vec is vf:
+            out.top = (<float *>top)[i]
+            value = (<float *>ref)[i]
+        else:
+            out.top = (<double *>top)[i]
+            value = (<double *>ref)[i]
+        out.s = hi[i] + lo[i]
+        out.s_lo = lo[i] - (out.s - hi[i])
+        out.shift = out.w = out.q = 0.0
+        out.above = 0
+        out.argmax = -1
+        if out.s > 0.0 and out.s < INFINITY and -most < out.top < most:
+            out.c = <int64_t>value
+        else:
+            any_segment(
+                x + i * pixel_stride, kind, class_stride, n, holes[i] if holes != NULL else -1, False, 0.0, out
+            )
+        out += out_step
+
+
+cdef void any_pixel_segment(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
+    const int64_t *holes, Partial *out, Py_ssize_t out_step,
+) noexcept nogil:
+    """Sum one column segment of up to FX_PIXELS rows: the kernel, at each storage."""
+    cdef vf f = vf_splat(0)
+    cdef vd d = vd_splat(0)
+    if kind == F32:
+        pixel_segment(x, F32, class_stride, pixel_stride, n, pixels, holes, out, out_step, f)
+    elif kind == F16:
+        pixel_segment(x, F16, class_stride, pixel_stride, n, pixels, holes, out, out_step, f)
+    elif kind == BF16:
+        pixel_segment(x, BF16, class_stride, pixel_stride, n, pixels, holes, out, out_step, f)
+    else:
+        pixel_segment(x, F64, class_stride, pixel_stride, n, pixels, holes, out, out_step, d)

@@ -1,0 +1,101 @@
+# Declarations that every kernel file shares: the vectors of simd.h, the storage kinds, a row's partial result.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy, memset
+
+cdef extern from "platform.h" nogil:
+    uint64_t fx_fp_enter()
+    void fx_fp_leave(uint64_t old)
+
+cdef extern from "simd.h" nogil:
+    # Cython takes the vectors for numbers, which makes their operators compile to vector C
+    ctypedef float vf
+    ctypedef double vd
+    ctypedef int32_t vi
+    ctypedef int64_t vl
+    enum: FX_NV
+    enum: FX_NH
+    enum: FX_PREFETCH
+    enum: FX_FMA
+    enum: FX_PIXELS
+    enum: FX_PIXEL_VECTORS
+    enum: FX_VF
+    enum: FX_VD
+    enum: FX_RUN
+    enum: FX_RUN_DOUBLES
+    enum: FX_BLOCK
+    double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D
+    double FX_MAGIC_F, FX_MAGIC_D, FX_FAR_F, FX_FAR_D
+    vf vf_splat(float)
+    vd vd_splat(double)
+    vf vf_load(const void *)
+    vd vd_load(const void *)
+    vf vf_load_bf16(const void *)
+    vf vf_load_f16(const void *)
+    float fx_f32(const void *)
+    float fx_f16(const void *)
+    float fx_bf16(const void *)
+    double fx_f64(const void *)
+    void vf_store(void *, vf)
+    void vd_store(void *, vd)
+    vf vf_max(vf, vf)
+    vd vd_max(vd, vd)
+    vf vf_fma(vf, vf, vf)
+    vd vd_fma(vd, vd, vd)
+    vf vf_pick(vi, vf, vf)
+    vd vd_pick(vl, vd, vd)
+    vf vf_exp(vf, vf, vf *)
+    vd vd_exp(vd, vd, vd *)
+    double vf_top(vf)
+    double vd_top(vd)
+    int64_t vi_total(vi)
+    int64_t vl_total(vl)
+    int vi_any(vi)
+    int vl_any(vl)
+    vf vf_without(vf, const int32_t *, int32_t)
+    vd vd_without(vd, const int64_t *, int64_t)
+    vf vf_power(vf)
+    vd vd_power(vd)
+    void vf_scale_flush(double *, vf, vf)
+    vi vf_ge(vf, vf)
+    vl vd_ge(vd, vd)
+    vi vf_eq(vf, vf)
+    vl vd_eq(vd, vd)
+    void vf_flush(double *, vf)
+    void vd_flush(double *, double *, vd)
+    double fx_fma(double, double, double)
+    void fx_prefetch(const void *)
+
+ctypedef fused vec:
+    vf
+    vd
+
+# storage of the logits
+cdef enum Kind:
+    F32 = 0
+    F16 = 1
+    BF16 = 2
+    F64 = 3
+
+cdef extern from "<math.h>" nogil:
+    double INFINITY
+    double NAN
+
+cdef extern from *:
+    """
+    #define FX_LN2 0x1.62e42fefa39efp-1
+    """
+    const double LN2 "FX_LN2"
+
+# What a column segment of a row leaves behind. "The others" are all columns but the hole (the label's column, or none).
+# Their sum is s e^shift 2^c, so that it neither overflows nor loses the small; states merge in the order of columns.
+cdef struct Partial:
+    double s         # sum over the others of e^(x - shift) 2^-c
+    double s_lo      # its rounding error, float64 storage only
+    double w         # sum over the others of e (top - x), in the same scale (with moments)
+    double q         # sum over the others of e^2, in that scale squared (with moments)
+    double shift     # 0, or the far maximum that was subtracted
+    double top       # largest of the others; -inf for none
+    int64_t c        # base-2 reference
+    int64_t argmax   # first column of top (with moments)
+    int64_t above    # others ranked before the label (with moments)

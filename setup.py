@@ -1,0 +1,99 @@
+"""Build of the kernels: one extension for each instruction-set level, from the same Cython sources.
+
+Environment
+-----------
+FASTXENT_REQUIRE_OPENMP=1   fail where the compiler has no OpenMP, instead of building for one thread
+FASTXENT_TEST_LEVELS=1      build the levels that only the tests use, too
+FASTXENT_DEBUG=1            bounds checks in the Cython code
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+# -ffp-contract=off: a multiply-add is fused only where the source says so, the same at every level.
+# Nothing of -ffast-math: it would reorder sums, and at link time switch subnormals off for the whole process.
+COMMON_FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-g0"]
+
+# level: flags, machines. The checks of the CPU stand in fastxent/_kernels/platform.h, the order of preference in
+# fastxent/_dispatch.py.
+LEVELS: dict[str, tuple[list[str], bool]] = {
+    "baseline": ([], True),
+    "avx2": (["-mavx2", "-mfma", "-mf16c"], X86),
+    "avx512": (
+        ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mprefer-vector-width=512"],
+        X86,
+    ),
+}
+# The promise that the register width changes no bit, shown on any CPU with AVX2: registers of half the width and of
+# twice it (in two halves), the latter standing in for AVX-512 where no CPU with it is at hand.
+TEST_LEVELS: dict[str, tuple[list[str], bool]] = {
+    "fma128": (["-mavx", "-mfma", "-mf16c", "-DFX_VBYTES=16"], X86),
+    "fma512": (["-mavx2", "-mfma", "-mf16c", "-DFX_VBYTES=64", "-Wno-psabi"], X86),
+}
+
+
+def openmp_flags() -> list[str]:
+    """The compiler's OpenMP flags, or none where it has no OpenMP."""
+    compiler = os.environ.get("CC", "cc").split()
+    for flags in (["-fopenmp"], ["-Xpreprocessor", "-fopenmp", "-lomp"]):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                subprocess.run(
+                    [*compiler, str(source), "-o", str(Path(folder, "probe")), *flags], check=True, capture_output=True
+                )
+                return flags
+            except (OSError, subprocess.CalledProcessError):
+                continue
+    if os.environ.get("FASTXENT_REQUIRE_OPENMP", "0") == "1":
+        sys.exit("FASTXENT_REQUIRE_OPENMP=1, but the compiler builds no OpenMP program (on macOS: brew install libomp)")
+    print("fastxent: no OpenMP found, the kernels will use one thread", file=sys.stderr)
+    return []
+
+
+def extensions() -> list[Extension]:
+    """machine, which any CPU can import, and one extension a level."""
+    openmp = openmp_flags()
+    levels = LEVELS | (TEST_LEVELS if os.environ.get("FASTXENT_TEST_LEVELS", "0") == "1" else {})
+    flags = {"machine": [], **{name: flags for name, (flags, here) in levels.items() if here}}
+    folder = Path("fastxent", "_kernels")
+    depends = [str(p) for p in sorted(folder.glob("*.pxi")) + sorted(folder.glob("*.h"))]
+    return [
+        Extension(
+            f"fastxent._kernels.{name}",
+            [f"fastxent/_kernels/{name}.pyx"],
+            include_dirs=["fastxent/_kernels"],
+            depends=depends,
+            # every inline function of the kernels is one: a loop is specialised by the constants it is called with
+            define_macros=[("CYTHON_INLINE", "inline __attribute__((always_inline, unused))")],
+            extra_compile_args=COMMON_FLAGS + level_flags + openmp,
+            extra_link_args=openmp,
+        )
+        for name, level_flags in flags.items()
+    ]
+
+
+checks = os.environ.get("FASTXENT_DEBUG", "0") == "1"
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        language_level=3,
+        compiler_directives={
+            "boundscheck": checks,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": checks,
+            "embedsignature": True,
+        },
+    )
+)

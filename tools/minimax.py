@@ -1,0 +1,124 @@
+"""Print the polynomial coefficients of the elementary functions in ``fastxent/_kernels/``.
+
+Weighted Remez exchange in 60-digit arithmetic; the coefficients are then rounded to the working format and
+the error of the rounded polynomial is printed beside them. Needs mpmath.
+
+Source: Muller et al., "Handbook of Floating-Point Arithmetic", 2nd ed. (2018), chapter 10;
+Remez exchange: Cheney, "Introduction to Approximation Theory", chapter 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.dps = 60
+Function = Callable[[mp.mpf], mp.mpf]
+
+
+def horner(coefficients: list[mp.mpf], x: mp.mpf) -> mp.mpf:
+    """Value at `x` of the polynomial whose coefficients are given from the constant term on."""
+    value = mp.mpf(0)
+    for c in reversed(coefficients):
+        value = value * x + c
+    return value
+
+
+def remez(f: Function, weight: Function, degree: int, a: mp.mpf, b: mp.mpf) -> list[mp.mpf]:
+    """Polynomial of `degree` with the smallest largest ``weight * |p - f|`` on [a, b]."""
+    n = degree + 2
+    nodes = [(a + b) / 2 - (b - a) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * n)) for k in range(n)]
+    for _ in range(12):
+        system = mp.matrix(n, n)
+        right = mp.matrix(n, 1)
+        for i, x in enumerate(nodes):
+            for j in range(degree + 1):
+                system[i, j] = x**j
+            system[i, degree + 1] = (-1) ** i / weight(x)
+            right[i] = f(x)
+        solution = mp.lu_solve(system, right)
+        p = [solution[j] for j in range(degree + 1)]
+        grid = [a + (b - a) * (1 - mp.cos(mp.pi * k / 1500)) / 2 for k in range(1501)]
+        errors = [weight(x) * (horner(p, x) - f(x)) for x in grid]
+        # one extremum of the error for each run of equal sign
+        extrema: list[tuple[mp.mpf, mp.mpf]] = []
+        for x, e in zip(grid, errors, strict=True):
+            if extrema and (extrema[-1][1] > 0) == (e > 0):
+                if abs(e) > abs(extrema[-1][1]):
+                    extrema[-1] = (x, e)
+            else:
+                extrema.append((x, e))
+        while len(extrema) > n:
+            extrema.pop(0 if abs(extrema[0][1]) < abs(extrema[-1][1]) else -1)
+        if len(extrema) < n:
+            break
+        nodes = [x for x, _ in extrema]
+    return p
+
+
+def rounded(p: list[mp.mpf], single: bool) -> list[float]:
+    """The coefficients in float32 or float64."""
+    if single:
+        return [struct.unpack("f", struct.pack("f", float(c)))[0] for c in p]
+    return [float(c) for c in p]
+
+
+def report(name: str, p: list[float], error: Function, a: mp.mpf, b: mp.mpf) -> None:
+    """Print the coefficients and the largest error on a grid."""
+    worst = max(abs(error(a + (b - a) * k / 1000)) for k in range(1001) if a + (b - a) * k / 1000 != 0)
+    print(f"{name}: largest relative error {mp.nstr(worst, 3)}")
+    for k, c in enumerate(p):
+        print(f"    q{k} = {c!r}  ({c.hex()})")
+
+
+def exponential(degree: int, single: bool) -> None:
+    """e^r = 1 + r + r^2 q(r) on |r| <= ln2 / 2, with a little room for the rounding of the reduction."""
+    b = mp.log(2) / 2 * mp.mpf("1.001")
+
+    def tail(r: mp.mpf) -> mp.mpf:
+        if abs(r) < mp.mpf(10) ** -12:
+            return mp.mpf(1) / 2 + r / 6
+        return (mp.exp(r) - 1 - r) / r**2
+
+    # the weight r^2 would vanish at 0, where Remez needs a finite level: keep it above a floor
+    q = rounded(remez(tail, lambda r: max(r**2, b**2 / 400) / mp.exp(r), degree - 2, -b, b), single)
+    report(
+        f"exp, degree {degree}, {'float32' if single else 'float64'}",
+        q,
+        lambda r: (1 + r + r**2 * horner([mp.mpf(c) for c in q], r)) / mp.exp(r) - 1,
+        -b,
+        b,
+    )
+
+
+def logarithm(terms: int) -> None:
+    """log((1 + s) / (1 - s)) = 2 s + s^3 q(s^2) on [sqrt(1/2), sqrt(2)], that is |s| <= 3 - 2 sqrt(2)."""
+    z_max = (3 - 2 * mp.sqrt(2)) ** 2 * mp.mpf("1.001")
+
+    def tail(z: mp.mpf) -> mp.mpf:
+        s = mp.sqrt(z)
+        return mp.mpf(2) / 3 if z < mp.mpf(10) ** -12 else (mp.log((1 + s) / (1 - s)) - 2 * s) / (z * s)
+
+    q = rounded(remez(tail, lambda z: max(z, z_max / 100), terms - 1, mp.mpf(0), z_max), False)
+    report(
+        f"log, {terms} terms",
+        q,
+        lambda z: (2 + z * horner([mp.mpf(c) for c in q], z)) * mp.sqrt(z) / mp.log((1 + mp.sqrt(z)) / (1 - mp.sqrt(z))) - 1,
+        mp.mpf(0),
+        z_max,
+    )
+
+
+if __name__ == "__main__":
+    exponential(5, True)
+    exponential(6, True)
+    exponential(11, False)
+    exponential(12, False)
+    logarithm(7)
+    logarithm(8)
+    for name, bits in (("float32", 24), ("float64", 53)):
+        high = mp.mpf(mp.nint(mp.log(2) * 2 ** (bits + 0))) / 2 ** (bits + 0)
+        low = mp.log(2) - high
+        print(f"ln2 {name}: {float(high)!r} + {float(low)!r}; log2(e) = {float(1 / mp.log(2))!r}")
