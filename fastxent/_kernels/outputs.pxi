@@ -29,14 +29,22 @@ cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normal
         out.lo = <float>((hi - out.hi) + lo) if -INFINITY < hi < INFINITY else 0.0
 
 
-cdef inline vec output(
-    vec x, bint logarithm, vec floor_, vec magic, vec inverse, vec hi, vec lo
+cdef inline void output(
+    vec *x,                # in, out (FX_NI,)
+    bint logarithm, vec floor_, vec magic, vec inverse, vec hi, vec lo,
 ) noexcept nogil:
-    cdef vec e, scale
+    cdef vec e[FX_NI]
+    cdef vec scale[FX_NI]
+    cdef Py_ssize_t v
     if logarithm:
-        return (x - hi) - lo
-    e = vexp(vmax(floor_, x), magic, &scale)
-    return (e * scale) * inverse
+        for v in range(FX_NI):
+            x[v] = (x[v] - hi) - lo
+    else:
+        for v in range(FX_NI):
+            x[v] = vmax(floor_, x[v])
+        vexp(x, magic, True, e, scale)
+        for v in range(FX_NI):
+            x[v] = (e[v] * scale[v]) * inverse
 
 
 cdef inline void write_row(
@@ -46,37 +54,37 @@ cdef inline void write_row(
     """Write the outputs of one column segment of one row."""
     cdef double buffer[FX_RUN_DOUBLES]
     cdef Py_ssize_t run = run_length(like), w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w
-    cdef Py_ssize_t i, k, length
+    cdef Py_ssize_t i, k, v, length
     cdef vec floor_ = floor_of(norm.c, like), magic = magic_of(norm.c, like), inverse = splat(norm.inverse, like)
     cdef vec hi = splat(norm.hi, like), lo = splat(norm.lo, like)
-    cdef bint direct = stride == size and out_stride == native_size and norm.shift == 0.0
+    cdef vec y[FX_NI]
+    cdef bint in_place = stride == size and norm.shift == 0.0, whole
+    cdef const char *p
     cdef char *b = <char *>buffer
-    i = 0 - run
+    cdef char *o
+    i = -run
     while i + run < n:
         i += run
         length = min(run, n - i)
-        if direct and length == run:
-            k = 0 - w
-            while k + w < run:
-                k += w
-                store(
-                    out + (i + k) * native_size,
-                    output(load(x + (i + k) * size, kind, like), logarithm, floor_, magic, inverse, hi, lo),
-                )
-            continue
-        stage(x + i * stride, kind, stride, length, -1, 0.0 if logarithm else norm.shift, b, like)
-        k = 0 - w
-        while k + w < length:
-            k += w
-            store(
-                b + k * native_size,
-                output(load(b + k * native_size, native(like), like), logarithm, floor_, magic, inverse, hi, lo),
-            )
-        if out_stride == native_size:
-            memcpy(out + i * native_size, b, length * native_size)
-        else:
-            for k in range(length):
-                memcpy(out + (i + k) * out_stride, b + k * native_size, native_size)
+        whole = in_place and length == run
+        if not whole:
+            stage(x + i * stride, kind, stride, length, -1, 0.0 if logarithm else norm.shift, b, like)
+        o = out + i * out_stride if whole and out_stride == native_size else b
+        for k in range(0, (length + FX_NI * w - 1) // (FX_NI * w)):
+            for v in range(FX_NI):
+                if whole:
+                    y[v] = load(x + (i + (k * FX_NI + v) * w) * size, kind, like)
+                else:
+                    y[v] = load(b + (k * FX_NI + v) * w * native_size, native(like), like)
+            output(y, logarithm, floor_, magic, inverse, hi, lo)
+            for v in range(FX_NI):
+                store(o + (k * FX_NI + v) * w * native_size, y[v])
+        if o == b:
+            if out_stride == native_size:
+                memcpy(out + i * native_size, b, length * native_size)
+            else:
+                for k in range(length):
+                    memcpy(out + (i + k) * out_stride, b + k * native_size, native_size)
 
 
 cdef inline void write_pixels(
@@ -91,12 +99,11 @@ cdef inline void write_pixels(
     cdef vec shift[FX_PIXEL_VECTORS]
     cdef vec hi[FX_PIXEL_VECTORS]
     cdef vec lo[FX_PIXEL_VECTORS]
-    cdef double buffer[FX_PIXELS]
+    cdef double buffer[4 * FX_PIXELS]
     cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, native_size = sizeof(vec) // w
-    cdef Py_ssize_t i, j, v
-    cdef bint direct = pixel_stride == itemsize(kind) and out_pixel_stride == native_size and pixels % w == 0
-    cdef vec y, magic_0 = magic_of(0, like)
-    cdef const char *p
+    cdef Py_ssize_t i, j, k, v, size = itemsize(kind), some
+    cdef bint direct = pixel_stride == size and out_pixel_stride == native_size and pixels % w == 0
+    cdef vec y[FX_NI]
     cdef char *b = <char *>buffer
     cdef double value
     cdef Normaliser none = norms[0]
@@ -117,29 +124,39 @@ cdef inline void write_pixels(
             (<double *>shift)[i] = 0.0 if logarithm else norm.shift
             (<double *>hi)[i] = norm.hi
             (<double *>lo)[i] = norm.lo
-    for j in range(n):
-        p = x + j * class_stride
-        if direct:
-            for v in range(vectors):
-                y = load(p + v * w * itemsize(kind), kind, like) - shift[v]
-                store(
-                    out + j * out_class_stride + v * w * native_size,
-                    output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v]),
-                )
-            continue
-        for i in range(vectors * w):
-            value = load_one(p + i * pixel_stride, kind) if i < pixels else 0.0
-            if vec is vf:
-                (<float *>b)[i] = <float>value
-            else:
-                (<double *>b)[i] = value
+    j = 0 - FX_NI
+    while j + FX_NI < n:
+        j += FX_NI
+        some = min(FX_NI, n - j)
+        if not direct:
+            for k in range(some):
+                for i in range(pixels):
+                    value = load_one(x + (j + k) * class_stride + i * pixel_stride, kind)
+                    if vec is vf:
+                        (<float *>b)[k * FX_PIXELS + i] = <float>value
+                    else:
+                        (<double *>b)[k * FX_PIXELS + i] = value
         for v in range(vectors):
-            y = load(b + v * w * native_size, native(like), like) - shift[v]
-            store(
-                b + v * w * native_size, output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v])
-            )
-        for i in range(pixels):
-            memcpy(out + j * out_class_stride + i * out_pixel_stride, b + i * native_size, native_size)
+            for k in range(FX_NI):
+                y[k] = floor_[v]
+                if k < some:
+                    if direct:
+                        y[k] = load(x + (j + k) * class_stride + v * w * size, kind, like) - shift[v]
+                    else:
+                        y[k] = load(b + (k * FX_PIXELS + v * w) * native_size, native(like), like) - shift[v]
+            output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v])
+            for k in range(some):
+                if direct:
+                    store(out + (j + k) * out_class_stride + v * w * native_size, y[k])
+                else:
+                    store(b + (k * FX_PIXELS + v * w) * native_size, y[k])
+        if not direct:
+            for k in range(some):
+                for i in range(pixels):
+                    memcpy(
+                        out + (j + k) * out_class_stride + i * out_pixel_stride,
+                        b + (k * FX_PIXELS + i) * native_size, native_size,
+                    )
 
 
 cdef void any_write_row(

@@ -157,7 +157,7 @@ cdef inline bint sum_segment(
     cdef double lo_was[16]
     cdef double top = -INFINITY, block_top, ref = 0.0, limit = far_of(like)
     cdef int64_t c = 0, raised
-    cdef bint known = far
+    cdef bint known = far, again
     cdef Py_ssize_t j = 0, i, size, block = FX_BLOCK * run_length(like), best = 0
     memset(hi, 0, sizeof(hi))
     memset(lo, 0, sizeof(lo))
@@ -191,22 +191,23 @@ cdef inline bint sum_segment(
         else:
             memcpy(hi_was, hi, sizeof(hi))
             memcpy(lo_was, lo, sizeof(lo))
-            block_top = sum_block(
-                x + j * stride, kind, stride, size, hole - j, far, shift, c, False, 0.0, hi, lo, w, q, like
-            )
-            if known and not far:
-                if not block_top < limit:
-                    return True
-                top = max(top, block_top)
-                raised = reference(block_top)
-                if raised - c > JUMP:
-                    memcpy(hi, hi_was, sizeof(hi))
-                    memcpy(lo, lo_was, sizeof(lo))
-                    rescale(hi, lo, w, q, c - raised)
-                    c = raised
-                    sum_block(
-                        x + j * stride, kind, stride, size, hole - j, far, shift, c, False, 0.0, hi, lo, w, q, like
-                    )
+            again = True
+            while again:
+                again = False
+                block_top = sum_block(
+                    x + j * stride, kind, stride, size, hole - j, far, shift, c, False, 0.0, hi, lo, w, q, like
+                )
+                if known and not far:
+                    if not block_top < limit:
+                        return True
+                    top = max(top, block_top)
+                    raised = reference(block_top)
+                    if raised - c > JUMP:
+                        memcpy(hi, hi_was, sizeof(hi))
+                        memcpy(lo, lo_was, sizeof(lo))
+                        rescale(hi, lo, w, q, c - raised)
+                        c = raised
+                        again = True
         j += size
     if not far:
         out.top = top
@@ -221,7 +222,23 @@ cdef inline bint sum_segment(
         out.w = w[0]
         out.q = q[0]
         out.argmax = find(x, kind, stride, best, n, top, hole, like)
+    mend(out, like)
     return False
+
+
+cdef inline void mend(Partial *p, vec like) noexcept nogil:
+    """Take out the common factor e^(c lo) that the exponential of a sum leaves (simd.h)."""
+    cdef double g, error
+    if FX_FMA and p.c != 0:
+        if vec is vf:
+            g = expm1_(<double>p.c * -<double>FX_LN2_LO_F)
+        else:
+            g = expm1_(<double>p.c * -FX_LN2_LO_D)
+        p.s_lo = p.s_lo + g * p.s_lo
+        two_sum(p.s, g * p.s, &p.s, &error)
+        p.s_lo = p.s_lo + error
+        p.w = p.w + g * p.w
+        p.q = p.q + (2.0 * g + g * g) * p.q
 
 
 cdef inline void rescale(double *hi, double *lo, double *w, double *q, int64_t binades) noexcept nogil:
@@ -301,18 +318,23 @@ cdef inline int64_t find(
     return -1
 
 
-cdef inline void far_segment(
+cdef inline void segment(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole,
     bint moments, double x_label, Partial *out, vec like,
 ) noexcept nogil:
-    """A segment with a far, infinite or NaN maximum: subtract it first. Read again from cache."""
     cdef int64_t unused = 0
     cdef Py_ssize_t j
     cdef double value
-    cdef double top = scan_block(x, kind, stride, n, hole, False, 0.0, &unused, like)
-    out.top = top
-    if top == top and top < INFINITY and top > -INFINITY:
-        sum_segment(x, kind, stride, n, hole, moments, x_label, True, top, out, like)
+    cdef bint far = False
+    cdef double top = 0.0
+    while sum_segment(x, kind, stride, n, hole, moments, x_label, far, top, out, like):
+        # read again, from cache, with the far maximum subtracted first
+        top = scan_block(x, kind, stride, n, hole, False, 0.0, &unused, like)
+        out.top = top
+        far = True
+        if not -INFINITY < top < INFINITY:
+            break
+    else:
         return
     # infinite or NaN
     out.s = top
@@ -324,14 +346,6 @@ cdef inline void far_segment(
         if value != value and j != hole:
             out.s = NAN
             return
-
-
-cdef inline void segment(
-    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole,
-    bint moments, double x_label, Partial *out, vec like,
-) noexcept nogil:
-    if sum_segment(x, kind, stride, n, hole, moments, x_label, False, 0.0, out, like):
-        far_segment(x, kind, stride, n, hole, moments, x_label, out, like)
 
 
 cdef void any_segment(

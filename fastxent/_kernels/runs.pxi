@@ -66,11 +66,12 @@ cdef inline vec vfma(vec a, vec b, vec c) noexcept nogil:
         return vd_fma(a, b, c)
 
 
-cdef inline vec vexp(vec x, vec magic, vec *scale) noexcept nogil:
+cdef inline void vexp(const vec *x, vec magic, bint fine, vec *p, vec *scale) noexcept nogil:
+    """e^x 2^-c = p scale, of FX_NI vectors; not `fine`: for a sum that `mend` puts right."""
     if vec is vf:
-        return vf_exp(x, magic, scale)
+        vf_exp(x, magic, fine, p, scale)
     else:
-        return vd_exp(x, magic, scale)
+        vd_exp(x, magic, fine, p, scale)
 
 
 cdef inline double top_lane(vec x) noexcept nogil:
@@ -213,20 +214,25 @@ cdef inline void sum_run(
 ) noexcept nogil:
     """Add e^x 2^-c of a run."""
     cdef vec acc[FX_NV]
-    cdef vec x, e, scale, m = top[0]
-    cdef Py_ssize_t g, v, step = width(m) * itemsize(kind)
+    cdef vec x[FX_NI]
+    cdef vec e[FX_NI]
+    cdef vec scale[FX_NI]
+    cdef vec m = top[0]
+    cdef Py_ssize_t g, h, v, step = width(m) * itemsize(kind)
     for v in range(FX_NV):
         acc[v] = splat(0, m)
     for g in range(groups):
         fx_prefetch(p + FX_PREFETCH)
         if FX_NV * step > 64:
             fx_prefetch(p + FX_PREFETCH + 64)
-        for v in range(FX_NV):
-            x = vmax(floor_, load(p, kind, m))
-            m = vmax(m, x)
-            e = vexp(x, magic, &scale)
-            acc[v] = vfma(e, scale, acc[v])
-            p += step
+        for h in range(FX_NV // FX_NI):
+            for v in range(FX_NI):
+                x[v] = vmax(floor_, load(p, kind, m))
+                m = vmax(m, x[v])
+                p += step
+            vexp(x, magic, False, e, scale)
+            for v in range(FX_NI):
+                acc[h * FX_NI + v] = vfma(e[v], scale[v], acc[h * FX_NI + v])
     top[0] = m
     flush(acc, hi, lo)
 
@@ -242,8 +248,10 @@ cdef inline void moments_run(
     cdef vec acc[FX_NV]
     cdef vec aw[FX_NH]
     cdef vec aq[FX_NH]
-    cdef vec x, e, scale
-    cdef Py_ssize_t g, v, h, step = width(ref) * itemsize(kind)
+    cdef vec x[FX_NI]
+    cdef vec e[FX_NI]
+    cdef vec scale[FX_NI]
+    cdef Py_ssize_t g, v, h, k, step = width(ref) * itemsize(kind)
     for v in range(FX_NV):
         acc[v] = splat(0, ref)
     for v in range(FX_NH):
@@ -254,15 +262,17 @@ cdef inline void moments_run(
         if FX_NV * step > 64:
             fx_prefetch(ahead + 64)
         ahead += FX_NV * step
-        for v in range(FX_NV):
-            h = v % (FX_NH)
-            x = vmax(floor_, load(p, kind, ref))
-            e = vexp(x, magic, &scale)
-            acc[v] = vfma(e, scale, acc[v])
-            e = e * scale
-            aw[h] = vfma(e, ref - x, aw[h])
-            aq[h] = vfma(e, e, aq[h])
-            p += step
+        for h in range(FX_NV // FX_NI):
+            for v in range(FX_NI):
+                x[v] = vmax(floor_, load(p, kind, ref))
+                p += step
+            vexp(x, magic, False, e, scale)
+            for v in range(FX_NI):
+                k = h * FX_NI + v
+                acc[k] = vfma(e[v], scale[v], acc[k])
+                e[v] = e[v] * scale[v]
+                aw[k % FX_NH] = vfma(e[v], ref - x[v], aw[k % FX_NH])
+                aq[k % FX_NH] = vfma(e[v], e[v], aq[k % FX_NH])
     flush(acc, hi, lo)
     for v in range(FX_NH):
         if vec is vf:

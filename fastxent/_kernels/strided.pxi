@@ -40,7 +40,10 @@ cdef inline void pixel_segment(
     cdef double hi[FX_PIXELS]
     cdef double lo[FX_PIXELS]
     cdef double buffer[FX_RUN * FX_PIXELS]
-    cdef vec acc, e, scale, m, c, floor_, magic, xk
+    cdef vec acc, m, c, floor_, magic, factor
+    cdef vec xs[FX_RUN]
+    cdef vec e[FX_NI]
+    cdef vec scale[FX_NI]
     cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, native_size = sizeof(vec) // w
     cdef Py_ssize_t i, j, k, v, block
     cdef Py_ssize_t size = itemsize(kind)
@@ -87,39 +90,39 @@ cdef inline void pixel_segment(
             step = class_stride
         for v in range(vectors):
             m = top[v]
-            for k in range(block):
-                if staged:
-                    xk = load(p + k * step, native(like), like)
-                else:
-                    xk = load(p + k * step, kind, like)
-                    if (v * sizeof(vec)) % 64 == 0:
-                        fx_prefetch(p + (k + FX_RUN) * step)
-                if holes != NULL:
-                    xk = without(xk, <const char *>&labels[v], j + k)
-                m = vmax(m, xk)
+            for k in range(FX_RUN):
+                # classes behind the last one count nothing
+                xs[k] = splat(-INFINITY, like)
+                if k < block:
+                    if staged:
+                        xs[k] = load(p + k * step, native(like), like)
+                    else:
+                        xs[k] = load(p + k * step, kind, like)
+                        if (v * sizeof(vec)) % 64 == 0:
+                            fx_prefetch(p + (k + FX_RUN) * step)
+                    if holes != NULL:
+                        xs[k] = without(xs[k], <const char *>&labels[v], j + k)
+                    m = vmax(m, xs[k])
             top[v] = m
             # the reference only rises; a NaN stays
             c = vmax(ref[v], vfma(m, log2e, rounding) - rounding)
-            scale = power(ref[v] - c)
+            factor = power(ref[v] - c)
             ref[v] = c
             floor_ = vfma(c, ln2, floor_0)
             magic = magic_0 - c
-            m = scale
             acc = splat(0, like)
-            for k in range(block):
-                if staged:
-                    xk = load(p + k * step, native(like), like)
-                else:
-                    xk = load(p + k * step, kind, like)
-                if holes != NULL:
-                    xk = without(xk, <const char *>&labels[v], j + k)
-                e = vexp(vmax(floor_, xk), magic, &scale)
-                acc = vfma(e, scale, acc)
+            for k in range(FX_RUN // FX_NI):
+                if k * FX_NI < block:
+                    for i in range(FX_NI):
+                        xs[k * FX_NI + i] = vmax(floor_, xs[k * FX_NI + i])
+                    vexp(&xs[k * FX_NI], magic, False, e, scale)
+                    for i in range(FX_NI):
+                        acc = vfma(e[i], scale[i], acc)
             if vec is vf:
-                vf_scale_flush(hi + v * w, m, acc)
+                vf_scale_flush(hi + v * w, factor, acc)
             else:
-                vd_store(hi + v * w, vd_load(hi + v * w) * m)
-                vd_store(lo + v * w, vd_load(lo + v * w) * m)
+                vd_store(hi + v * w, vd_load(hi + v * w) * factor)
+                vd_store(lo + v * w, vd_load(lo + v * w) * factor)
                 vd_flush(hi + v * w, lo + v * w, acc)
             p += w * (native_size if staged else size)
     for i in range(pixels):
@@ -136,6 +139,7 @@ cdef inline void pixel_segment(
         out.argmax = -1
         if out.s > 0.0 and out.s < INFINITY and -most < out.top < most:
             out.c = <int64_t>value
+            mend(out, like)
         else:
             any_segment(
                 x + i * pixel_stride, kind, class_stride, n, holes[i] if holes != NULL else -1, False, 0.0, out

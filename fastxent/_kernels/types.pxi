@@ -15,6 +15,7 @@ cdef extern from "simd.h" nogil:
     ctypedef int64_t vl
     enum: FX_NV
     enum: FX_NH
+    enum: FX_NI
     enum: FX_PREFETCH
     enum: FX_FMA
     enum: FX_PIXELS
@@ -24,7 +25,7 @@ cdef extern from "simd.h" nogil:
     enum: FX_RUN
     enum: FX_RUN_DOUBLES
     enum: FX_BLOCK
-    double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D
+    double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_LO_F
     double FX_MAGIC_F, FX_MAGIC_D, FX_FAR_F, FX_FAR_D
     vf vf_splat(float)
     vd vd_splat(double)
@@ -44,8 +45,8 @@ cdef extern from "simd.h" nogil:
     vd vd_fma(vd, vd, vd)
     vf vf_pick(vi, vf, vf)
     vd vd_pick(vl, vd, vd)
-    vf vf_exp(vf, vf, vf *)
-    vd vd_exp(vd, vd, vd *)
+    void vf_exp(const vf *, vf, bint, vf *, vf *)
+    void vd_exp(const vd *, vd, bint, vd *, vd *)
     double vf_top(vf)
     double vd_top(vd)
     int64_t vi_total(vi)
