@@ -1,0 +1,30 @@
+"""fastxent scores huge arrays of model outputs on CPUs, straight from logits, in one read of memory.
+
+The functions have the meaning of their namesakes in ``scipy.special`` and ``torch.nn.functional``; the results are the
+same to the last bit however the work is split.
+"""
+
+from fastxent._threads import get_num_threads, num_threads, set_num_threads
+from fastxent._version import __version__
+from fastxent.config import show_config
+from fastxent.distributions import log_softmax, logsumexp, softmax
+# from fastxent.evaluation import Evaluation, Evaluator, evaluate
+from fastxent.losses import cross_entropy
+# from fastxent.sources import FormatError, open_logits
+
+__all__ = [
+    # "Evaluation",
+    # "Evaluator",
+    # "FormatError",
+    "__version__",
+    "cross_entropy",
+    # "evaluate",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "num_threads",
+    # "open_logits",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+]

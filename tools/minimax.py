@@ -102,13 +102,12 @@ def logarithm(terms: int) -> None:
         return mp.mpf(2) / 3 if z < mp.mpf(10) ** -12 else (mp.log((1 + s) / (1 - s)) - 2 * s) / (z * s)
 
     q = rounded(remez(tail, lambda z: max(z, z_max / 100), terms - 1, mp.mpf(0), z_max), False)
-    report(
-        f"log, {terms} terms",
-        q,
-        lambda z: (2 + z * horner([mp.mpf(c) for c in q], z)) * mp.sqrt(z) / mp.log((1 + mp.sqrt(z)) / (1 - mp.sqrt(z))) - 1,
-        mp.mpf(0),
-        z_max,
-    )
+
+    def error(z: mp.mpf) -> mp.mpf:
+        s = mp.sqrt(z)
+        return (2 + z * horner([mp.mpf(c) for c in q], z)) * s / mp.log((1 + s) / (1 - s)) - 1
+
+    report(f"log, {terms} terms", q, error, mp.mpf(0), z_max)
 
 
 if __name__ == "__main__":

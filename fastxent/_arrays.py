@@ -1,0 +1,280 @@
+"""What a kernel may assume of its arrays; every user error about them is born here, before a kernel runs.
+
+Inputs become NumPy views without a copy. A dtype that no kernel reads as it lies (integers, another byte order) is
+brought into a small buffer block by block, never whole.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# storage kinds of the kernels (_kernels/types.pxi)
+F32, F16, BF16, F64 = range(4)
+_KINDS = {np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.float64): F64}
+_STORAGE = "float64, float32, float16, bfloat16, integers or bool"
+
+CONVERSION_ELEMENTS = 1 << 19  # a converted block: 4 MB of float64
+
+Index = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """An array of logits, and how the kernels read it."""
+
+    array: NDArray[Any]
+    kind: int
+    convert: np.dtype[Any] | None  # to be brought into a buffer of this dtype first
+
+    @property
+    def row_dtype(self) -> np.dtype[Any]:
+        """Dtype of row results: float64 for float64 and integer input, float32 otherwise."""
+        return np.dtype(np.float64 if self.kind == F64 else np.float32)
+
+
+def to_numpy(x: Any, name: str) -> NDArray[Any]:
+    """View anything array-like as a NumPy array, without a copy where there is memory to view."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; pass x.data, or x.filled(-inf) for logits")
+    if isinstance(x, np.ndarray):
+        return x
+    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+        return _from_torch(x, name)
+    if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
+        return np.from_dlpack(x)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} is no rectangular array: {error}") from None
+
+
+def _from_torch(x: Any, name: str) -> NDArray[Any]:
+    torch = sys.modules["torch"]
+    if x.device.type != "cpu":
+        raise TypeError(f"{name} is a tensor on {x.device}; pass {name}.cpu()")
+    x = x.detach().resolve_conj().resolve_neg()
+    if x.dtype == torch.bfloat16:
+        # NumPy has no bfloat16: carry the bits
+        import_bits: NDArray[Any] = x.view(torch.int16).numpy().view(_BF16_BITS)
+        return import_bits
+    array: NDArray[Any] = x.numpy()
+    return array
+
+
+# a bfloat16 array without ml_dtypes: its bits, told from plain uint16 by the dtype's metadata
+_BF16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat16"})
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether a NumPy dtype stands for bfloat16: ml_dtypes' own, or our carrier of PyTorch's bits."""
+    return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
+
+
+def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> Logits:
+    """Check the dtype of logits and say how the kernels read them.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that holds no real numbers (complex, object, text, ...).
+    ValueError
+        For an unknown `logits_dtype`, or one that does not fit the array.
+    """
+    array = to_numpy(x, name)
+    dtype = array.dtype
+    if logits_dtype is not None:
+        if logits_dtype != "bfloat16":
+            raise ValueError(f"logits_dtype must be None or 'bfloat16', got {logits_dtype!r}")
+        # .npy files of ml_dtypes' bfloat16 come back as raw two-byte items
+        raw = dtype.kind in "ui" or dtype == np.dtype("V2") or is_bfloat16(dtype)
+        if dtype.itemsize != 2 or not raw:
+            raise ValueError(f"logits_dtype='bfloat16' wants {name} of 16-bit integers, got {dtype}")
+        native = dtype.isnative or dtype.kind == "V"
+        bits = array.view(np.uint16 if native else np.dtype(np.uint16).newbyteorder())
+        return Logits(bits, BF16, None if native else np.dtype(np.uint16))
+    if is_bfloat16(dtype):
+        return Logits(array.view(np.uint16), BF16, None)
+    native_dtype = dtype.newbyteorder("=")
+    if native_dtype in _KINDS:
+        return Logits(array, _KINDS[native_dtype], None if dtype.isnative else native_dtype)
+    if dtype.kind in "uib":
+        return Logits(array, F64, np.dtype(np.float64))
+    raise TypeError(f"{name} has dtype {dtype}; it must be {_STORAGE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Integer labels as the kernels read them."""
+
+    array: NDArray[Any]
+    code: int  # size of an item + 16 if signed + 32 if byte-swapped (_kernels/labels.pxi)
+    ignore: int | None  # ignore_index as 64 bits; None where the labels' dtype cannot hold it
+
+
+def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "target") -> Labels:
+    """Check the dtype and shape of integer labels.
+
+    Raises
+    ------
+    TypeError
+        For anything but integers or bool, and for an `ignore_index` that is no integer.
+    ValueError
+        For another shape than `shape`.
+    """
+    array = to_numpy(y, name)
+    dtype = array.dtype
+    if array.size == 0 and dtype == np.float64 and not hasattr(y, "dtype"):
+        array = array.astype(np.int64)  # an empty list
+        dtype = array.dtype
+    if dtype.kind not in "uib":
+        hint = "; labels are class indices" if dtype.kind == "f" else ""
+        raise TypeError(f"{name} has dtype {dtype}; it must be of an integer dtype or bool{hint}")
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
+    try:
+        wanted = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    code = dtype.itemsize + (16 if dtype.kind == "i" else 0) + (0 if dtype.isnative else 32)
+    return Labels(array, code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
+
+
+def bad_label(labels: Labels, ignore_index: int, classes: int, name: str = "target", first_row: int = 0) -> IndexError:
+    """The error for the first label out of range, in C order; found again here, off the fast path."""
+    array = labels.array
+    for start in range(0, array.size, 1 << 20):
+        some = array.flat[start : start + (1 << 20)]
+        # compared in their own dtype; an ignore_index that it cannot hold equals none
+        bad = (some < 0) | (some >= classes) if classes <= _largest(some.dtype) else some < 0
+        if labels.ignore is not None:
+            bad &= some != ignore_index
+        if bad.any():
+            where = int(np.argmax(bad))
+            place = [int(i) for i in np.unravel_index(start + where, array.shape)]
+            if place and first_row:
+                place[0] += first_row
+            index = f"[{', '.join(map(str, place))}]" if place else ""
+            return IndexError(f"{name}{index} is {int(some[where])}, outside [0, {classes})")
+    return IndexError(f"{name} held a label outside [0, {classes}) and was changed meanwhile")
+
+
+def _largest(dtype: np.dtype[Any]) -> int:
+    return 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
+
+
+def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
+    """Check class weights and give them as float64."""
+    if weight is None:
+        return None
+    array = to_numpy(weight, "weight")
+    if is_bfloat16(array.dtype) or array.dtype.kind not in "fuib":
+        raise TypeError(f"weight has dtype {array.dtype}; it must be real")
+    if array.shape != (classes,):
+        raise ValueError(f"weight has shape {array.shape}; it must be ({classes},), a number for each class")
+    return np.ascontiguousarray(array, np.float64)
+
+
+def as_axis(axis: Any, ndim: int, name: str = "axis") -> int:
+    """A class axis as a number from 0 on."""
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {axis!r}") from None
+    if not -ndim <= number < ndim:
+        raise ValueError(f"{name} {number} is out of bounds for an array of {ndim} dimensions")
+    return number % ndim
+
+
+def as_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """Axes to reduce over: all for None."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(as_axis(a, ndim) for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"axis {axis} names an axis twice")
+    return axes
+
+
+def join_axes(x: Logits, axes: tuple[int, ...]) -> tuple[Logits, int]:
+    """`x` with `axes` joined into one class axis, and that axis.
+
+    One axis stays where it is. Several become the last one, as a view where their strides allow it; otherwise this is
+    the one place that copies.
+    """
+    if len(axes) == 1:
+        return x, axes[0]
+    array = x.array
+    rest = [d for d in range(array.ndim) if d not in axes]
+    joined = array.transpose([*rest, *sorted(axes)])
+    length = prod(array.shape[d] for d in axes)
+    joined = joined.reshape(*(array.shape[d] for d in rest), length)
+    return Logits(joined, x.kind, x.convert), joined.ndim - 1
+
+
+def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Check an `out` argument, or make a new array."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; it must be {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; it must be {dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    return out
+
+
+def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
+    """The array as the kernels can read it, in pieces, each with its class axis and its index along the batch axes.
+
+    One piece, the array itself, where no conversion is wanted; otherwise the class axis of a piece is its last.
+    """
+    if x.convert is None:
+        yield x.array, axis, (...,)
+        return
+    classes = x.array.shape[axis]
+    rows = np.moveaxis(x.array, axis, -1)
+    contiguous = x.array.dtype.kind in "uib" or classes <= 1 or x.array.strides[axis] == x.array.itemsize
+    batch = rows.shape[:-1]
+    # as many trailing batch axes as fit into a block, and a slice of the one before them
+    split = len(batch)
+    whole = max(1, classes)
+    while split and whole * batch[split - 1] <= CONVERSION_ELEMENTS:
+        split -= 1
+        whole *= batch[split]
+    if split == 0:
+        yield _converted(rows, x.convert, contiguous), len(batch), (...,)
+        return
+    step = max(1, CONVERSION_ELEMENTS // whole)
+    for lead in np.ndindex(*batch[: split - 1]):
+        for start in range(0, batch[split - 1], step):
+            index: Index = (*lead, slice(start, start + step))
+            block = _converted(rows[index], x.convert, contiguous)
+            yield block, block.ndim - 1, index
+
+
+def _converted(rows: NDArray[Any], dtype: np.dtype[Any], contiguous: bool) -> NDArray[Any]:
+    """A converted copy of a block whose class axis is last.
+
+    A strided class axis stays a strided one, for the kernel that it chooses is told by the last bit.
+    """
+    *batch, classes = rows.shape
+    if contiguous:
+        buffer = np.empty(rows.shape, dtype)
+    elif prod(batch) > 1:
+        buffer = np.moveaxis(np.empty((classes, *batch), dtype), 0, -1)
+    else:
+        buffer = np.empty((*rows.shape, 2), dtype)[..., 0]
+    buffer[...] = rows
+    return buffer

@@ -1,0 +1,130 @@
+"""Exact sums: one integer times 2^-1074, beside counts of what is not finite.
+
+The kernels add into limbs (``_kernels/exact.pxi``); here the limbs become a Python integer, with which everything else
+is exact: merging, squares of sums, and a quotient that is rounded once (Python's integer division is).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import inf, nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent._dispatch import kernels
+
+SCALE = 1074  # a sum is an integer times 2^-SCALE
+LIMB_BITS = 32
+
+
+class ExactSum:
+    """The exact sum of any number of float32 or float64 values.
+
+    Adding, merging and the value are independent of the order, to the last bit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> s = ExactSum()
+    >>> s.add(np.array([1e300, 1.0, -1e300]))
+    >>> s.value()
+    1.0
+    """
+
+    __slots__ = ("_limbs", "nan", "negative", "positive", "total")
+
+    def __init__(self) -> None:
+        self._limbs: NDArray[np.int64] = np.zeros(kernels.exact_size, np.int64)
+        self.total = 0
+        self.positive = self.negative = self.nan = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Add contiguous float32 or float64 values."""
+        kernels.add_exact(self._limbs, values)
+
+    def add_limbs(self, limbs: NDArray[np.int64]) -> None:
+        """Take limbs over that the kernels have filled, and clear them."""
+        *numbers, positive, negative, nan_ = limbs.tolist()
+        self.total += sum(limb << (LIMB_BITS * i) for i, limb in enumerate(numbers) if limb)
+        self.positive += positive
+        self.negative += negative
+        self.nan += nan_
+        limbs[:] = 0
+
+    def settle(self) -> None:
+        """Bring what was added into the integer `total` and the counts."""
+        self.add_limbs(self._limbs)
+
+    def merge(self, other: ExactSum) -> None:
+        """Add another sum."""
+        self.settle()
+        other.settle()
+        self.total += other.total
+        self.positive += other.positive
+        self.negative += other.negative
+        self.nan += other.nan
+
+    def special(self) -> float | None:
+        """Infinity or NaN where the sum is not finite, else None."""
+        self.settle()
+        if self.nan or (self.positive and self.negative):
+            return nan
+        if self.positive:
+            return inf
+        return -inf if self.negative else None
+
+    def fraction(self) -> Fraction:
+        """The finite part, exactly."""
+        self.settle()
+        return Fraction(self.total, 1 << SCALE)
+
+    def value(self) -> float:
+        """The sum, rounded once."""
+        special = self.special()
+        return to_float(self.fraction()) if special is None else special
+
+    def mean(self, weight: int | Fraction) -> float:
+        """The sum over `weight`, rounded once; as IEEE division for a weight of 0."""
+        special = self.special()
+        if weight == 0:
+            if special is not None:
+                return special
+            return nan if self.total == 0 else inf if self.total > 0 else -inf
+        if special is not None:
+            return special if weight > 0 else -special
+        return to_float(self.fraction() / weight)
+
+    def state(self) -> list[str | int]:
+        """JSON-able: the integer as text (JSON numbers end at 2^53), then the three counts."""
+        self.settle()
+        return [hex(self.total), self.positive, self.negative, self.nan]
+
+    @classmethod
+    def from_state(cls, state: list[str | int]) -> ExactSum:
+        """The sum that `state` was called on."""
+        text, positive, negative, nan_ = state
+        self = cls()
+        self.total = int(str(text), 16)
+        self.positive, self.negative, self.nan = int(positive), int(negative), int(nan_)
+        return self
+
+
+def to_float(x: Fraction) -> float:
+    """The nearest float64; infinity beyond its range."""
+    try:
+        return x.numerator / x.denominator
+    except OverflowError:
+        return inf if x > 0 else -inf
+
+
+def standard_error(total: ExactSum, squares: ExactSum, n: int) -> float:
+    """sqrt((E[x^2] - E[x]^2) / (n - 1)), the error of a mean of n independent values, from exact sums.
+
+    NaN for n < 2 and where a value was not finite.
+    """
+    if n < 2 or total.special() is not None or squares.special() is not None:
+        return nan
+    mean = total.fraction() / n
+    return sqrt(max(0.0, to_float((squares.fraction() / n - mean * mean) / (n - 1))))

@@ -1,0 +1,98 @@
+"""One pass over the rows of an array: blocks of at most 50 ms, and between them Python looks at signals.
+
+Every function comes through here, whether it reads an array or a block of a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent._arrays import Labels, Logits, pieces
+from fastxent._dispatch import kernels
+from fastxent._threads import get_num_threads
+
+# modes of the kernels (_kernels/entry.pxi)
+LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX = range(5)
+
+# 2^23 elements are 2 ms at the speed of reading, and 50 ms where a row is all out of the ordinary
+BLOCK_ELEMENTS = 1 << 23
+BLOCK_ROWS = 1 << 18
+# below this a second thread costs more than it brings
+SERIAL_ELEMENTS = 1 << 16
+
+
+def blocks(rows: int, classes: int, segments: int) -> Iterator[tuple[int, int, int, int]]:
+    """Ranges of rows, and of segments where a row is more than a block: (row0, row1, segment0, segment1)."""
+    if classes > BLOCK_ELEMENTS:
+        step = BLOCK_ELEMENTS // kernels.segment_columns
+        for row in range(rows):
+            for segment in range(0, segments, step):
+                yield row, row + 1, segment, min(segment + step, segments)
+        return
+    step = min(BLOCK_ROWS, max(1, BLOCK_ELEMENTS // max(1, classes)))
+    for row in range(0, rows, step):
+        yield row, min(row + step, rows), 0, segments
+
+
+def run(
+    mode: int,
+    x: Logits,
+    axis: int,
+    *,
+    labels: Labels | None = None,
+    out: NDArray[Any] | None = None,
+    flat: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    row_weights: NDArray[np.float64] | None = None,
+    stats: NDArray[np.float64] | None = None,
+    status: NDArray[np.uint8] | None = None,
+) -> Iterator[tuple[int, int, int]]:
+    """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
+
+    Results go to `out`, laid out as the array, or to `flat` (and `row_weights`, `stats`, `status`), which hold one
+    block, BLOCK_ROWS at most, and are overwritten by the next.
+    """
+    threads = get_num_threads()
+    if out is not None and x.convert is not None and out.ndim == x.array.ndim:
+        out = np.moveaxis(out, axis, -1)  # as the pieces have it
+    for piece, class_axis, index in pieces(x, axis):
+        rows = kernels.Rows(
+            piece,
+            x.kind,
+            class_axis,
+            None if labels is None else labels.array[index],
+            0 if labels is None else labels.code,
+            None if out is None else out[index],
+        )
+        classes = piece.shape[class_axis]
+        workspace = None
+        for row0, row1, segment0, segment1 in blocks(rows.count, classes, rows.segments):
+            if rows.segments > 1 and segment0 == 0:
+                workspace = np.empty((row1 - row0) * rows.segments * kernels.partial_size, np.uint8)
+            elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
+            ignored, invalid = rows.run(
+                mode,
+                row0,
+                row1,
+                1 if elements < SERIAL_ELEMENTS else threads,
+                segment0=segment0,
+                segment1=segment1,
+                workspace=workspace,
+                ignore=None if labels is None else labels.ignore,
+                weights=weights,
+                row_weights=row_weights,
+                flat=flat,
+                stats=stats,
+                status=status,
+            )
+            if segment1 == rows.segments:
+                yield row1 - row0, ignored, invalid
+
+
+def block_rows(count: int, classes: int) -> int:
+    """Rows of the largest block of an array of `count` rows."""
+    return min(count, BLOCK_ROWS, max(1, BLOCK_ELEMENTS // max(1, classes)))

@@ -1,0 +1,1 @@
+"""Small real data for examples, tests and benches; README.md says where they come from."""
