@@ -83,8 +83,11 @@ def extensions() -> list[Extension]:
     ]
 
 
+# the levels compile side by side
+parallel = {"build_ext": {"parallel": os.cpu_count() or 1}}
 checks = os.environ.get("FASTXENT_DEBUG", "0") == "1"
 setup(
+    options=parallel,
     ext_modules=cythonize(
         extensions(),
         language_level=3,

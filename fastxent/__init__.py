@@ -8,22 +8,22 @@ from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
-# from fastxent.evaluation import Evaluation, Evaluator, evaluate
+from fastxent.evaluation import Evaluation, Evaluator, evaluate
 from fastxent.losses import cross_entropy
-# from fastxent.sources import FormatError, open_logits
+from fastxent.sources import FormatError, open_logits
 
 __all__ = [
-    # "Evaluation",
-    # "Evaluator",
-    # "FormatError",
+    "Evaluation",
+    "Evaluator",
+    "FormatError",
     "__version__",
     "cross_entropy",
-    # "evaluate",
+    "evaluate",
     "get_num_threads",
     "log_softmax",
     "logsumexp",
     "num_threads",
-    # "open_logits",
+    "open_logits",
     "set_num_threads",
     "show_config",
     "softmax",

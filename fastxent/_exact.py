@@ -128,3 +128,55 @@ def standard_error(total: ExactSum, squares: ExactSum, n: int) -> float:
         return nan
     mean = total.fraction() / n
     return sqrt(max(0.0, to_float((squares.fraction() / n - mean * mean) / (n - 1))))
+
+
+class ExactSums:
+    """A table of exact sums that are added to together: the sums of an accumulator.
+
+    A block is added to an empty table, and the table then merged, so that an interrupt loses or keeps a block whole.
+    """
+
+    __slots__ = ("_limbs", "_sums")
+
+    def __init__(self, n: int) -> None:
+        self._limbs: NDArray[np.int64] = np.zeros((n, kernels.exact_size), np.int64)
+        self._sums = [ExactSum() for _ in range(n)]
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def add(self, place: int, values: NDArray[np.float64]) -> None:
+        """Add contiguous values to one sum."""
+        kernels.add_exact(self._limbs[place], values)
+
+    def add_squares(self, place: int, values: NDArray[np.float64]) -> None:
+        """Add the exact squares of contiguous values to one sum."""
+        kernels.add_exact_squares(self._limbs[place], values)
+
+    def add_at(self, first: int, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Add each value to the sum `first` + its place."""
+        kernels.add_exact_at(self._limbs[first:], places, values)
+
+    def merge(self, other: ExactSums) -> None:
+        """Add another table, sum by sum. Its limbs are carried, so that 2^30 tables may be added before a settle."""
+        self._limbs += other._limbs
+        for mine, theirs in zip(self._sums, other._sums, strict=True):
+            if theirs.total or theirs.positive or theirs.negative or theirs.nan:
+                mine.merge(theirs)
+
+    def __getitem__(self, place: int) -> ExactSum:
+        """The sum at a place, settled."""
+        total = self._sums[place]
+        total.add_limbs(self._limbs[place])
+        return total
+
+    def state(self) -> list[list[str | int]]:
+        """JSON-able."""
+        return [self[i].state() for i in range(len(self))]
+
+    @classmethod
+    def from_state(cls, state: list[list[str | int]]) -> ExactSums:
+        """The table that `state` was called on."""
+        self = cls(len(state))
+        self._sums = [ExactSum.from_state(s) for s in state]
+        return self

@@ -4,7 +4,6 @@
 # block. The methods release the GIL, raise nothing and give counts; the facade words the errors.
 
 from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
 
 cdef enum Mode:
     LSE = 0
@@ -500,6 +499,18 @@ def add_exact(int64_t[::1] sums, values):
                 control = fx_fp_enter()
                 add_many(&sums[0], <const char *>&double_[0], False, double_.shape[0])
                 fx_fp_leave(control)
+
+
+def add_exact_squares(int64_t[::1] sums, const double[::1] values):
+    """Add the exact squares of `values` to an exact sum."""
+    cdef uint64_t control
+    if sums.shape[0] != LIMBS + SPECIAL:
+        raise ValueError("sums do not match")
+    if values.shape[0]:
+        with nogil:
+            control = fx_fp_enter()
+            add_squares(&sums[0], &values[0], values.shape[0])
+            fx_fp_leave(control)
 
 
 def add_exact_at(int64_t[:, ::1] sums, const int64_t[::1] places, const double[::1] values):

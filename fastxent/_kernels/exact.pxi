@@ -121,3 +121,24 @@ cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n
         add_exactly(limbs, f[i] if single else d[i])
         i += 1
     carry(limbs)
+
+
+cdef void add_squares(int64_t *limbs, const double *x, Py_ssize_t n) noexcept nogil:
+    """Add the exact squares: each as a product and its rounding error (Dekker, Numer. Math. 18, 1971).
+
+    Exact for |x| between 2^-480 and 2^500; a square beyond is as its product rounds.
+    """
+    cdef Py_ssize_t i
+    cdef double hi, lo, a, b, split
+    for i in range(n):
+        hi = x[i] * x[i]
+        add_exactly(limbs, hi)
+        split = 134217729.0 * x[i]  # 2^27 + 1
+        a = split - (split - x[i])
+        b = x[i] - a
+        lo = ((a * a - hi) + 2.0 * a * b) + b * b
+        if lo == lo and -INFINITY < lo < INFINITY:
+            add_exactly(limbs, lo)
+        if i & 0xfffff == 0:
+            carry(limbs)
+    carry(limbs)

@@ -1,0 +1,77 @@
+"""A progress bar with rate and time left: rich's where it is installed, plain text otherwise, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    wanted: bool | Callable[[int, int], None], total: int, what: str
+) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told of finished rows.
+
+    Parameters
+    ----------
+    wanted
+        A function, called with (rows done, all rows); True for a bar on a terminal's standard error; False for none.
+    total
+        All rows.
+    what
+        What is read.
+    """
+    if callable(wanted):
+        report = wanted
+        count = 0
+
+        def tell(n: int) -> None:
+            nonlocal count
+            count += n
+            report(count, total)
+
+        yield tell
+    elif wanted and sys.stderr.isatty():
+        try:
+            import rich.progress
+        except ImportError:
+            yield from _plain(total, what)
+        else:
+            with rich.progress.Progress(
+                "{task.description}",
+                rich.progress.BarColumn(),
+                rich.progress.TaskProgressColumn(),
+                "{task.completed:,.0f} rows",
+                rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+                console=rich.get_console().__class__(stderr=True),
+                transient=True,
+            ) as bar:
+                task = bar.add_task(what, total=total)
+                yield lambda n: bar.advance(task, n)
+    else:
+        yield lambda n: None
+
+
+def _plain(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    start = shown = time.monotonic()
+    count = 0
+
+    def tell(n: int) -> None:
+        nonlocal count, shown
+        count += n
+        now = time.monotonic()
+        if now - shown >= 0.2:
+            shown = now
+            rate = count / (now - start)
+            left = (total - count) / rate
+            text = f"{what}: {100 * count / max(1, total):3.0f} %, {rate:,.0f} rows/s, {left:.0f} s left"
+            sys.stderr.write(f"\r{text:<78.78}")
+            sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        sys.stderr.write("\r" + " " * 78 + "\r")
+        sys.stderr.flush()

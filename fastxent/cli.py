@@ -1,0 +1,157 @@
+"""The command line: ``fastxent eval LOGITS LABELS``, ``fastxent info``.
+
+Exit status 0; 1 for an error in the data, named in one line; 2 for wrong usage; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from fastxent import report
+from fastxent._threads import set_num_threads
+from fastxent._version import __version__
+from fastxent.config import config, show_config
+from fastxent.evaluation import Evaluation, evaluate
+
+
+def _topk(text: str) -> tuple[int, ...]:
+    ks = tuple(int(k) for k in text.split(","))
+    if any(k < 1 for k in ks):
+        raise argparse.ArgumentTypeError("every k must be at least 1")
+    return ks
+
+
+def _count(text: str) -> int:
+    n = int(text)
+    if n < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return n
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="fastxent", description="Score huge arrays of model outputs on CPUs, in one read of memory."
+    )
+    top.add_argument("--version", action="version", version=f"fastxent {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    ev = commands.add_parser(
+        "eval",
+        help="evaluate a file of logits against a file of labels",
+        description="Evaluate logits against labels in one read: loss, perplexity, accuracy, ranks, calibration. "
+        "Files larger than memory are streamed.",
+    )
+    ev.add_argument("logits", nargs="?", metavar="LOGITS", help=".npy file of shape (..., classes)")
+    ev.add_argument("labels", nargs="?", metavar="LABELS", help=".npy file of class indices, shape (...)")
+    ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
+    ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
+    ev.add_argument("--json", metavar="FILE", help="write the result as JSON, too; - for standard output, without table")
+    ev.add_argument("--topk", type=_topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
+    ev.add_argument("--bins", type=_count, default=15, metavar="N", help="bins of the reliability table (15)")
+    ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")
+    ev.add_argument("--logits-dtype", choices=["bfloat16"], help="what raw 16-bit logits stand for")
+    ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
+    ev.add_argument("--threads", type=_count, metavar="N", help="number of threads (all CPUs of this process)")
+    ev.add_argument("--no-progress", action="store_true", help="no progress bar")
+    ev.set_defaults(run=_eval, parser=ev)
+
+    info = commands.add_parser("info", help="print version, CPU, level and threads, for a bug report")
+    info.add_argument("--json", action="store_true", help="as JSON")
+    info.set_defaults(run=_info, parser=info)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit status."""
+    args = parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("fastxent: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone; keep Python from complaining once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
+        print(f"fastxent: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _eval(args: argparse.Namespace) -> int:
+    labels = args.labels_option or args.labels
+    if args.labels_option and args.labels:
+        args.parser.error("labels are given twice")
+    if args.demo and (args.logits or labels):
+        args.parser.error("--demo brings its own files")
+    if not args.demo and not args.logits:
+        args.parser.error("a file of logits is wanted, or --demo")
+    if not args.demo and not labels:
+        args.parser.error("a file of labels is wanted")
+    if args.threads:
+        set_num_threads(args.threads)
+    if args.demo:
+        folder = files("fastxent.data")
+        with as_file(folder / "digits_logits.npy") as x, as_file(folder / "digits_labels.npy") as y:
+            result = _evaluate(x, y, args)
+        result.provenance["logits"]["name"] = "handwritten digits"
+        result.provenance["labels"]["name"] = "handwritten digits"
+    else:
+        result = _evaluate(Path(args.logits), Path(labels), args)
+    if args.json == "-":
+        print(_json(result))
+    else:
+        if args.json:
+            Path(args.json).write_text(_json(result) + "\n")
+        report.write(result)
+    if args.strict and (result.invalid or result.nonfinite):
+        what = [
+            f"{count:,} {name}, the first in row {first}"
+            for count, name, first in (
+                (result.invalid, "invalid labels", result.first_invalid),
+                (result.nonfinite, "non-finite rows", result.first_nonfinite),
+            )
+            if count
+        ]
+        print(f"fastxent: {'; '.join(what)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _evaluate(logits: Path, labels: Path, args: argparse.Namespace) -> Evaluation:
+    return evaluate(
+        logits,
+        labels,
+        topk=args.topk,
+        bins=args.bins,
+        ignore_index=args.ignore_index,
+        logits_dtype=args.logits_dtype,
+        progress=not args.no_progress,
+    )
+
+
+def _json(result: Evaluation) -> str:
+    return json.dumps(result.to_dict(), indent=2, allow_nan=False)
+
+
+def _info(args: argparse.Namespace) -> int:
+    if args.json:
+        print(json.dumps(config(), indent=2))
+    else:
+        show_config()
+    return 0

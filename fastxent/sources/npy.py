@@ -1,0 +1,80 @@
+"""NumPy's ``.npy`` files: the header through NumPy, the rows by plain reads into the caller's buffer.
+
+Reads and not a memory map: a map's pages count as resident memory, and a file truncated under a map kills the process,
+where a short read is an error that can be worded.
+
+Source of the format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent.sources.base import FormatError
+
+
+class NpySource:
+    """Rows of a ``.npy`` file of any size."""
+
+    in_memory = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        with open(self.path, "rb") as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                if version == (1, 0):
+                    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                elif version == (2, 0):
+                    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+                else:
+                    raise FormatError(f"{self.name}: .npy version {version} is not known; known: 1.0, 2.0")
+            except FormatError:
+                raise
+            except ValueError as error:
+                raise FormatError(f"{self.name}: no .npy header at byte 0: {error}") from None
+            self._offset = file.tell()
+            size = os.fstat(file.fileno()).st_size
+        if dtype.hasobject:
+            raise FormatError(f"{self.name}: an object array, and loading one runs code; save numbers")
+        if any(n < 0 for n in shape):
+            raise FormatError(f"{self.name}: the header has the shape {shape}")
+        self.shape: tuple[int, ...] = shape
+        self.dtype: np.dtype[Any] = dtype
+        wanted = self._offset + prod(shape) * dtype.itemsize
+        if size < wanted:
+            raise FormatError(
+                f"{self.name}: truncated: shape {shape} of {dtype} wants {wanted} bytes, the file ends at byte {size}"
+            )
+        self._row_bytes = dtype.itemsize * (shape[-1] if len(shape) > 1 else 1)
+        # column-major rows lie scattered over the whole file: there a map that we open read-only serves better
+        scattered = fortran and sum(n > 1 for n in shape) > 1
+        self._map = np.load(self.path, mmap_mode="r") if scattered else None
+
+    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Rows `start` to `stop` in C order; a FormatError where the file has become shorter meanwhile."""
+        if self._map is not None:
+            if self._map.ndim == 2:
+                return np.ascontiguousarray(self._map[start:stop])
+            return np.ascontiguousarray(self._map[np.unravel_index(np.arange(start, stop), self.shape[:-1])])
+        size = (stop - start) * self._row_bytes
+        raw = np.empty(size, np.uint8) if out is None else out[:size]
+        place = self._offset + start * self._row_bytes
+        target = memoryview(raw)
+        done = 0
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(place)
+            while done < size:
+                count = file.readinto(target[done:])
+                if not count:
+                    raise FormatError(f"{self.name}: truncated while it was read, at byte {place + done}")
+                done += count
+        rows = raw.view(self.dtype)
+        return rows.reshape(-1, self.shape[-1]) if len(self.shape) > 1 else rows
