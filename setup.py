@@ -97,6 +97,7 @@ setup(
             "cdivision": True,
             "initializedcheck": checks,
             "embedsignature": True,
+            "freethreading_compatible": True,
         },
-    )
+    ),
 )

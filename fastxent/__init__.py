@@ -8,8 +8,10 @@ from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
-from fastxent.evaluation import Evaluation, Evaluator, evaluate
+from fastxent.evaluation import evaluate
+from fastxent.evaluator import Evaluator
 from fastxent.losses import cross_entropy
+from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
 
 __all__ = [

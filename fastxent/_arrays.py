@@ -43,7 +43,7 @@ class Logits:
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
     """View anything array-like as a NumPy array, without a copy where there is memory to view."""
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; pass x.data, or x.filled(-inf) for logits")
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; pass .data, or .filled(-inf) for logits")
     if isinstance(x, np.ndarray):
         return x
     if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
@@ -63,8 +63,8 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
     x = x.detach().resolve_conj().resolve_neg()
     if x.dtype == torch.bfloat16:
         # NumPy has no bfloat16: carry the bits
-        import_bits: NDArray[Any] = x.view(torch.int16).numpy().view(_BF16_BITS)
-        return import_bits
+        bits: NDArray[Any] = x.view(torch.int16).numpy().view(_BF16_BITS)
+        return bits
     array: NDArray[Any] = x.numpy()
     return array
 

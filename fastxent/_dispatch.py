@@ -1,7 +1,7 @@
 """The one set of kernels that this process uses, chosen at import by what the CPU can run.
 
-``FASTXENT_LEVEL`` picks another one and fails where the CPU lacks it: a wrong guess would end in an illegal instruction.
-A level's module is imported after the check only, for all of its code uses the level's instructions.
+``FASTXENT_LEVEL`` picks another one and fails where the CPU lacks it, for a wrong guess would end in an illegal
+instruction. A level's module is imported after the check only, for all of its code uses the level's instructions.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ def usable_levels() -> tuple[str, ...]:
 
 def load_level(name: str) -> ModuleType:
     """The kernels of one level. The imports are written out, so that a packager's tools see them."""
+    level: ModuleType
     if name == "avx512":
-        from fastxent._kernels import avx512 as level
+        import fastxent._kernels.avx512 as level
     elif name == "avx2":
-        from fastxent._kernels import avx2 as level
+        import fastxent._kernels.avx2 as level
     elif name == "baseline":
-        from fastxent._kernels import baseline as level
+        import fastxent._kernels.baseline as level
     elif name == "fma128":
-        from fastxent._kernels import fma128 as level
+        import fastxent._kernels.fma128 as level
     elif name == "fma512":
-        from fastxent._kernels import fma512 as level
+        import fastxent._kernels.fma512 as level
     else:
         raise ValueError(f"no level {name!r}; levels are {', '.join(LEVELS)}")
     return level

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(
-    wanted: bool | Callable[[int, int], None], total: int, what: str
-) -> Iterator[Callable[[int], None]]:
+def progress_bar(wanted: bool | Callable[[int, int], None], total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Give a function that is told of finished rows.
 
     Parameters

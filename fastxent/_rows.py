@@ -50,13 +50,14 @@ def run(
     row_weights: NDArray[np.float64] | None = None,
     stats: NDArray[np.float64] | None = None,
     status: NDArray[np.uint8] | None = None,
+    threads: int | None = None,
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
 
     Results go to `out`, laid out as the array, or to `flat` (and `row_weights`, `stats`, `status`), which hold one
     block, BLOCK_ROWS at most, and are overwritten by the next.
     """
-    threads = get_num_threads()
+    threads = get_num_threads() if threads is None else threads
     if out is not None and x.convert is not None and out.ndim == x.array.ndim:
         out = np.moveaxis(out, axis, -1)  # as the pieces have it
     for piece, class_axis, index in pieces(x, axis):

@@ -1,8 +1,8 @@
 """How many threads a call uses, and the fork guard.
 
-The number is, in this order: what `set_num_threads` or `num_threads` said, ``FASTXENT_NUM_THREADS``, ``OMP_NUM_THREADS``,
-the CPUs that this process may use (affinity and cgroup quota). A limit that somebody puts on OpenMP later, as threadpoolctl
-does, holds on top of it.
+The number is, in this order: what `set_num_threads` or `num_threads` said, ``FASTXENT_NUM_THREADS``,
+``OMP_NUM_THREADS``, the CPUs that this process may use (affinity and cgroup quota). A limit that somebody puts on
+OpenMP later, as threadpoolctl does, holds on top of it.
 """
 
 from __future__ import annotations
@@ -122,6 +122,6 @@ def num_threads(n: int | None) -> Iterator[None]:
         set_num_threads(before)
 
 
-# A forked child has none of the threads of OpenMP's pool and would wait for them for ever (libgomp): give them up first.
+# A forked child has none of the threads of OpenMP's pool and would wait for them for ever (libgomp): give them up first
 if hasattr(os, "register_at_fork") and machine.openmp_version():
     os.register_at_fork(before=machine.pause_openmp)

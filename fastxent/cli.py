@@ -17,7 +17,8 @@ from fastxent import report
 from fastxent._threads import set_num_threads
 from fastxent._version import __version__
 from fastxent.config import config, show_config
-from fastxent.evaluation import Evaluation, evaluate
+from fastxent.evaluation import evaluate
+from fastxent.results import Evaluation
 
 
 def _topk(text: str) -> tuple[int, ...]:
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     ev.add_argument("labels", nargs="?", metavar="LABELS", help=".npy file of class indices, shape (...)")
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
-    ev.add_argument("--json", metavar="FILE", help="write the result as JSON, too; - for standard output, without table")
+    ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
     ev.add_argument("--topk", type=_topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
     ev.add_argument("--bins", type=_count, default=15, metavar="N", help="bins of the reliability table (15)")
     ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")

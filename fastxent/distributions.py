@@ -43,8 +43,8 @@ def logsumexp(a: ArrayLike, axis: Axis = None, *, keepdims: bool = False, out: N
     Notes
     -----
     Error at most 2 ULP at ``max(abs(result), 1)``; 4 ULP relative where the largest element is 0 and the rest
-    is tiny: the largest term is left out of the sum there, ``y = m + log1p(s)`` [1]_. The bits do not depend on threads,
-    blocks or the instruction set.
+    is tiny: the largest term is left out of the sum there, ``y = m + log1p(s)`` [1]_. The bits do not depend on
+    threads, blocks or the instruction set.
 
     References
     ----------

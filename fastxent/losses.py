@@ -71,9 +71,9 @@ def cross_entropy(
 
     Notes
     -----
-    Error of a row at most 4 ULP, down to the smallest normal number: the label's own term is left out of the sum S, and
-    the loss is ``log1p(S / exp(x_label))`` [1]_, so that a confident right answer costs 1e-20 and not 0. The bits depend
-    on neither threads, blocks, merges nor the instruction set.
+    Error of a row at most 4 ULP, down to the smallest normal number: the label's own term is left out of the sum S,
+    and the loss is ``log1p(S / exp(x_label))`` [1]_, so that a confident right answer costs 1e-20 and not 0. The bits
+    depend on neither threads, blocks, merges nor the instruction set.
 
     Meaning: ``torch.nn.functional.cross_entropy``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
 

@@ -6,7 +6,7 @@ import sys
 from math import isnan
 from typing import Any, TextIO
 
-from fastxent.evaluation import Evaluation
+from fastxent.results import Evaluation
 
 Line = tuple[str, str, str]  # name, value, note
 Section = tuple[str, list[Line]]

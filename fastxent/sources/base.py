@@ -73,7 +73,7 @@ def read_ahead(
                     return
                 into = buffers[i % len(buffers)]
                 put(tuple(source.read(start, stop, out) for source, out in zip(sources, into, strict=True)))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+        except BaseException as error:  # handed to the caller, whatever it is
             put(error)
 
     thread = threading.Thread(target=work, name="fastxent-read-ahead", daemon=True)

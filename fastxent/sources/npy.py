@@ -67,7 +67,7 @@ class NpySource:
         size = (stop - start) * self._row_bytes
         raw = np.empty(size, np.uint8) if out is None else out[:size]
         place = self._offset + start * self._row_bytes
-        target = memoryview(raw)
+        target = memoryview(raw.data)
         done = 0
         with open(self.path, "rb", buffering=0) as file:
             file.seek(place)

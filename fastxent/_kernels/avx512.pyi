@@ -1,0 +1,1 @@
+from fastxent._kernels.baseline import *

@@ -1,0 +1,51 @@
+# The stub of every level: the others are compiled from the same sources.
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+row_format: int
+segment_columns: int
+partial_size: int
+exact_size: int
+fused: bool
+
+class Rows:
+    def __init__(
+        self,
+        x: NDArray[Any],
+        kind: int,
+        axis: int,
+        labels: NDArray[Any] | None = None,
+        label_code: int = 0,
+        out: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def inner(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    def run(
+        self,
+        mode: int,
+        row0: int,
+        row1: int,
+        threads: int,
+        *,
+        segment0: int = 0,
+        segment1: int = -1,
+        workspace: NDArray[np.uint8] | None = None,
+        ignore: int | None = None,
+        weights: NDArray[np.float64] | None = None,
+        row_weights: NDArray[np.float64] | None = None,
+        flat: NDArray[Any] | None = None,
+        stats: NDArray[np.float64] | None = None,
+        status: NDArray[np.uint8] | None = None,
+    ) -> tuple[int, int]: ...
+
+def add_exact(sums: NDArray[np.int64], values: NDArray[Any]) -> None: ...
+def add_exact_squares(sums: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
+def add_exact_at(sums: NDArray[np.int64], places: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
+def elementary(name: str, x: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
+def read_all(x: NDArray[np.float32], threads: int) -> float: ...

@@ -1,0 +1,303 @@
+# A job: one block of rows, cut into tasks that threads share.
+#
+# A task is some whole rows, a piece of neighbouring rows whose class axis is strided, or one column segment of either
+# where rows have several. Each runs under default floating-point control. No result depends on who runs what.
+
+from cython.parallel cimport prange
+
+cdef enum Mode:
+    LSE = 0
+    LOSS = 1
+    STATS = 2
+    SOFTMAX = 3
+    LOG_SOFTMAX = 4
+
+# arrays of a Layout
+cdef enum:
+    X = 0
+    LABELS = 1
+    OUT = 2
+
+cdef enum:
+    CHUNK = 32768      # elements a thread takes at a time, at least
+
+
+cdef struct Job:
+    int mode
+    int kind
+    int label_code           # 0: no labels
+    bint has_ignore
+    bint strided             # the class axis
+    bint flat                # out is counted by rows from row0
+    bint single              # out holds float32
+    Layout layout
+    const char *x
+    const char *labels
+    char *out
+    const double *weights    # a class, or NULL
+    double *row_weights      # a row from row0, or NULL
+    RowStats *stats          # a row from row0 (mode STATS)
+    uint8_t *status          # a row from row0, or NULL
+    Partial *parts           # (row, segment) from row0, or NULL where a row is one segment
+    uint64_t ignore
+    Py_ssize_t classes, class_stride, out_class_stride
+    Py_ssize_t segments, segment0, segment1
+    Py_ssize_t row0, row1
+    Py_ssize_t inner         # rows of one line of pixels
+    Py_ssize_t rows_a_task, tasks_a_line
+
+
+cdef inline int64_t label_of(const Job *job, Py_ssize_t row, LabelStatus *status) noexcept nogil:
+    """The row's label; -1 without one that counts."""
+    cdef uint64_t label
+    status[0] = USED
+    if job.label_code == 0:
+        return -1
+    label = read_label(job.labels + offset_of(&job.layout, LABELS, row), job.label_code)
+    if job.has_ignore and label == job.ignore:
+        status[0] = IGNORED
+        return -1
+    if label >= <uint64_t>job.classes:
+        status[0] = INVALID
+        return -1
+    return <int64_t>label
+
+
+cdef inline Py_ssize_t segment_length(const Job *job, Py_ssize_t s) noexcept nogil:
+    return min(SEGMENT, job.classes - s * SEGMENT)
+
+
+cdef inline void put(const Job *job, Py_ssize_t row, double value) noexcept nogil:
+    cdef char *p = job.out
+    cdef float single
+    if job.flat:
+        p += (row - job.row0) * (4 if job.single else 8)
+    else:
+        p += offset_of(&job.layout, OUT, row)
+    if job.single:
+        single = <float>value
+        memcpy(p, &single, 4)
+    else:
+        memcpy(p, &value, 8)
+
+
+cdef int64_t finish_row(
+    const Job *job, Py_ssize_t row, Partial *part, int64_t label, LabelStatus status, Normaliser *norm
+) noexcept nogil:
+    """Write what is known of a summed row; give 1 for an ignored row, 2^32 for an invalid one."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double value, lo, x_label
+    cdef Py_ssize_t i = row - job.row0
+    if job.mode == LOSS or job.mode == STATS:
+        if job.status != NULL:
+            job.status[i] = <uint8_t>status
+        if job.row_weights != NULL:
+            job.row_weights[i] = job.weights[label] if label >= 0 else 0.0
+        if label < 0:
+            if job.mode == LOSS:
+                put(job, row, 0.0)
+            return 1 if status == IGNORED else <int64_t>1 << 32
+        x_label = load_one(x + label * job.class_stride, job.kind)
+        if job.mode == STATS:
+            stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, &job.stats[i])
+            if job.kind != F64:
+                job.stats[i].loss = <float>job.stats[i].loss
+            return 0
+        value = loss_of(part, x_label)
+        if job.weights != NULL:
+            # a class of weight 0 counts nothing, whatever its loss
+            value = value * job.weights[label] if job.weights[label] != 0.0 else 0.0
+        put(job, row, value)
+        return 0
+    lse_row(x, job.kind, job.class_stride, job.classes, part, &value, &lo)
+    if job.mode == LSE:
+        put(job, row, value)
+    else:
+        normaliser_of(part, value, lo, job.kind, norm)
+    return 0
+
+
+cdef inline void sum_part(const Job *job, Py_ssize_t row, Py_ssize_t s, int64_t label, Partial *part) noexcept nogil:
+    """Sum segment s of a row."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double x_label = 0.0
+    cdef Py_ssize_t j = s * SEGMENT
+    if job.mode == STATS:
+        x_label = load_one(x + label * job.class_stride, job.kind)
+    any_segment(
+        x + j * job.class_stride, job.kind, job.class_stride, segment_length(job, s),
+        <Py_ssize_t>label - j if label >= 0 else -1, job.mode == STATS, x_label, part,
+    )
+
+
+cdef inline void write_part(const Job *job, Py_ssize_t row, Py_ssize_t s, const Normaliser *norm) noexcept nogil:
+    """Write the outputs of segment s of a row."""
+    cdef Py_ssize_t j = s * SEGMENT
+    any_write_row(
+        job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
+        segment_length(job, s), norm, job.mode == LOG_SOFTMAX,
+        job.out + offset_of(&job.layout, OUT, row) + j * job.out_class_stride, job.out_class_stride,
+    )
+
+
+cdef int64_t whole_rows(const Job *job, Py_ssize_t task) noexcept nogil:
+    """Rows of one segment: sum, finish and write them while they are in cache."""
+    cdef Partial part
+    cdef Normaliser norm
+    cdef LabelStatus status
+    cdef int64_t label, counts = 0
+    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
+    for row in range(start, min(start + job.rows_a_task, job.row1)):
+        label = label_of(job, row, &status)
+        if status == USED:
+            sum_part(job, row, 0, label, &part)
+        counts += finish_row(job, row, &part, label, status, &norm)
+        if job.mode >= SOFTMAX:
+            write_part(job, row, 0, &norm)
+    return counts
+
+
+cdef bint pixels_of(const Job *job, Py_ssize_t piece, Py_ssize_t *row, Py_ssize_t *count) noexcept nogil:
+    """First row and number of rows of piece number `piece` of the block; False where there are none."""
+    cdef Py_ssize_t line = job.row0 // job.inner + piece // job.tasks_a_line
+    cdef Py_ssize_t first = max(job.row0, line * job.inner) + piece % job.tasks_a_line * FX_PIXELS
+    count[0] = min(min(FX_PIXELS, job.row1 - first), (line + 1) * job.inner - first)
+    row[0] = first
+    return count[0] > 0
+
+
+cdef int64_t sum_pixels(const Job *job, Py_ssize_t piece, Py_ssize_t s, Partial *parts, Py_ssize_t step) noexcept nogil:
+    """Sum segment s of neighbouring rows whose class axis is strided."""
+    cdef int64_t holes[FX_PIXELS]
+    cdef LabelStatus status
+    cdef Py_ssize_t row, count, i, j = s * SEGMENT
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    for i in range(count):
+        holes[i] = label_of(job, row + i, &status) - j
+    any_pixel_segment(
+        job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
+        job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
+        segment_length(job, s), count, holes if job.label_code else NULL, parts, step,
+    )
+    return 0
+
+
+cdef int64_t finish_pixels(const Job *job, Py_ssize_t piece, Partial *parts, Py_ssize_t step) noexcept nogil:
+    """Finish and write neighbouring rows whose class axis is strided."""
+    cdef Normaliser norms[FX_PIXELS]
+    cdef LabelStatus status
+    cdef int64_t label, counts = 0
+    cdef Py_ssize_t row, count, i
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    for i in range(count):
+        label = label_of(job, row + i, &status)
+        counts += finish_row(job, row + i, &parts[i * step], label, status, &norms[i])
+    if job.mode >= SOFTMAX:
+        any_write_pixels(
+            job.x + offset_of(&job.layout, X, row), job.kind, job.class_stride,
+            job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
+            job.classes, count, norms, job.mode == LOG_SOFTMAX,
+            job.out + offset_of(&job.layout, OUT, row), job.out_class_stride,
+            job.layout.strides[OUT][job.layout.axes - 1] if job.layout.axes else 0,
+        )
+    return counts
+
+
+cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
+    cdef Partial parts[FX_PIXELS]
+    sum_pixels(job, piece, 0, parts, 1)
+    return finish_pixels(job, piece, parts, 1)
+
+
+cdef int64_t part_task(const Job *job, Py_ssize_t task) noexcept nogil:
+    """Sum one segment of a row, or of a piece of rows, into the workspace."""
+    cdef Py_ssize_t many = job.segment1 - job.segment0
+    cdef Py_ssize_t s = job.segment0 + task % many, unit = task // many, row, count
+    cdef LabelStatus status
+    cdef int64_t label
+    if job.strided:
+        if pixels_of(job, unit, &row, &count):
+            sum_pixels(job, unit, s, &job.parts[(row - job.row0) * job.segments + s], job.segments)
+        return 0
+    row = job.row0 + unit
+    label = label_of(job, row, &status)
+    if status == USED:
+        sum_part(job, row, s, label, &job.parts[unit * job.segments + s])
+    return 0
+
+
+cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
+    """Merge the segments of a row, or of a piece of rows, in the order of columns, and finish."""
+    cdef Py_ssize_t row, count, i, s
+    cdef Partial *parts
+    cdef LabelStatus status
+    cdef Normaliser norm
+    cdef int64_t label, counts
+    if job.strided:
+        if not pixels_of(job, unit, &row, &count):
+            return 0
+    else:
+        row = job.row0 + unit
+        count = 1
+    parts = &job.parts[(row - job.row0) * job.segments]
+    for i in range(count):
+        label = label_of(job, row + i, &status)
+        if status == USED or job.strided:
+            for s in range(1, job.segments):
+                merge(&parts[i * job.segments], &parts[i * job.segments + s], s * SEGMENT)
+    if job.strided:
+        return finish_pixels(job, unit, parts, job.segments)
+    label = label_of(job, row, &status)
+    counts = finish_row(job, row, parts, label, status, &norm)
+    if job.mode >= SOFTMAX:
+        for s in range(job.segments):
+            write_part(job, row, s, &norm)
+    return counts
+
+
+cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil:
+    cdef uint64_t control = fx_fp_enter()
+    cdef int64_t counts
+    if phase == 1:
+        counts = part_task(job, task)
+    elif phase == 2:
+        counts = finish_task(job, task)
+    elif job.strided:
+        counts = whole_pixels(job, task)
+    else:
+        counts = whole_rows(job, task)
+    fx_fp_leave(control)
+    return counts
+
+
+cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+    cdef int64_t counts = 0
+    cdef Py_ssize_t task
+    if threads <= 1 or tasks <= 1:
+        for task in range(tasks):
+            counts += one_task(job, phase, task)
+    else:
+        for task in prange(tasks, num_threads=threads, schedule="dynamic"):
+            counts += one_task(job, phase, task)
+    return counts
+
+
+cdef int64_t run_job(Job *job, int threads) noexcept nogil:
+    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines
+    if rows <= 0:
+        return 0
+    if job.strided:
+        lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
+        job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS
+        units = lines * job.tasks_a_line
+    if job.parts == NULL:
+        if not job.strided:
+            job.rows_a_task = max(1, CHUNK // max(1, job.classes))
+            units = (rows + job.rows_a_task - 1) // job.rows_a_task
+        return run_phase(job, 0, units, threads)
+    run_phase(job, 1, units * (job.segment1 - job.segment0), threads)
+    if job.segment1 < job.segments:
+        return 0
+    return run_phase(job, 2, units, threads)
