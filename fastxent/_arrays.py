@@ -46,10 +46,13 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} is a masked array, whose mask would be lost; pass .data, or .filled(-inf) for logits")
     if isinstance(x, np.ndarray):
         return x
-    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
-        return _from_torch(x, name)
-    if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
-        return np.from_dlpack(x)
+    try:
+        if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+            return _from_torch(x, name)
+        if not hasattr(x, "__array__") and hasattr(x, "__dlpack__"):
+            return np.from_dlpack(x)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{name} cannot be viewed as a NumPy array: {error}") from None
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -59,7 +62,7 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
 def _from_torch(x: Any, name: str) -> NDArray[Any]:
     torch = sys.modules["torch"]
     if x.device.type != "cpu":
-        raise TypeError(f"{name} is a tensor on {x.device}; pass {name}.cpu()")
+        raise TypeError(f"it is a tensor on {x.device}; pass {name}.cpu()")
     x = x.detach().resolve_conj().resolve_neg()
     if x.dtype == torch.bfloat16:
         # NumPy has no bfloat16: carry the bits
@@ -115,7 +118,7 @@ class Labels:
     """Integer labels as the kernels read them."""
 
     array: NDArray[Any]
-    code: int  # size of an item + 16 if signed + 32 if byte-swapped (_kernels/labels.pxi)
+    code: int  # size of an item + 16 if signed + 32 if byte-swapped + 64 if bool (_kernels/labels.pxi)
     ignore: int | None  # ignore_index as 64 bits; None where the labels' dtype cannot hold it
 
 
@@ -134,9 +137,10 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     if array.size == 0 and dtype == np.float64 and not hasattr(y, "dtype"):
         array = array.astype(np.int64)  # an empty list
         dtype = array.dtype
-    if dtype.kind not in "uib":
-        hint = "; labels are class indices" if dtype.kind == "f" else ""
-        raise TypeError(f"{name} has dtype {dtype}; it must be of an integer dtype or bool{hint}")
+    if is_bfloat16(dtype) or dtype.kind not in "uib":
+        kind = "bfloat16" if is_bfloat16(dtype) else str(dtype)
+        hint = "; labels are class indices" if dtype.kind in "fu" else ""
+        raise TypeError(f"{name} has dtype {kind}; it must be of an integer dtype or bool{hint}")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
     try:
@@ -144,7 +148,7 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     except TypeError:
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    code = dtype.itemsize + (16 if dtype.kind == "i" else 0) + (0 if dtype.isnative else 32)
+    code = dtype.itemsize + {"i": 16, "u": 0, "b": 64}[dtype.kind] + (0 if dtype.isnative else 32)
     return Labels(array, code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
 
 
@@ -176,7 +180,10 @@ def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
     if weight is None:
         return None
     array = to_numpy(weight, "weight")
-    if is_bfloat16(array.dtype) or array.dtype.kind not in "fuib":
+    if is_bfloat16(array.dtype):
+        # the upper half of a float32
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    if array.dtype.kind not in "fuib":
         raise TypeError(f"weight has dtype {array.dtype}; it must be real")
     if array.shape != (classes,):
         raise ValueError(f"weight has shape {array.shape}; it must be ({classes},), a number for each class")
@@ -186,6 +193,8 @@ def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
 def as_axis(axis: Any, ndim: int, name: str = "axis") -> int:
     """A class axis as a number from 0 on."""
     try:
+        if isinstance(axis, (bool, np.bool_)):
+            raise TypeError
         number = operator.index(axis)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {axis!r}") from None
@@ -220,8 +229,8 @@ def join_axes(x: Logits, axes: tuple[int, ...]) -> tuple[Logits, int]:
     return Logits(joined, x.kind, x.convert), joined.ndim - 1
 
 
-def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Check an `out` argument, or make a new array."""
+def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: NDArray[Any]) -> NDArray[Any]:
+    """Check an `out` argument, that overlaps none of the `inputs`, or make a new array."""
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
@@ -232,7 +241,19 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[An
         raise TypeError(f"out has dtype {out.dtype}; it must be {dtype}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
+    for name, array in inputs.items():
+        if _overlap(out, array):
+            raise ValueError(f"out overlaps {name}")
     return out
+
+
+def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:

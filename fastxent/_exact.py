@@ -45,26 +45,30 @@ class ExactSum:
         kernels.add_exact(self._limbs, values)
 
     def add_limbs(self, limbs: NDArray[np.int64]) -> None:
-        """Take limbs over that the kernels have filled, and clear them."""
+        """Add limbs that the kernels have filled."""
         *numbers, positive, negative, nan_ = limbs.tolist()
         self.total += sum(limb << (LIMB_BITS * i) for i, limb in enumerate(numbers) if limb)
         self.positive += positive
         self.negative += negative
         self.nan += nan_
-        limbs[:] = 0
 
     def settle(self) -> None:
         """Bring what was added into the integer `total` and the counts."""
         self.add_limbs(self._limbs)
+        self._limbs[:] = 0
+
+    def take(self, other: ExactSum) -> None:
+        """Add a settled sum."""
+        self.total += other.total
+        self.positive += other.positive
+        self.negative += other.negative
+        self.nan += other.nan
 
     def merge(self, other: ExactSum) -> None:
         """Add another sum."""
         self.settle()
         other.settle()
-        self.total += other.total
-        self.positive += other.positive
-        self.negative += other.negative
-        self.nan += other.nan
+        self.take(other)
 
     def special(self) -> float | None:
         """Infinity or NaN where the sum is not finite, else None."""
@@ -133,7 +137,7 @@ def standard_error(total: ExactSum, squares: ExactSum, n: int) -> float:
 class ExactSums:
     """A table of exact sums that are added to together: the sums of an accumulator.
 
-    A block is added to an empty table, and the table then merged, so that an interrupt loses or keeps a block whole.
+    A block is added to a table of its own, and a new table made of both, so that an interrupt changes neither.
     """
 
     __slots__ = ("_limbs", "_sums")
@@ -157,16 +161,19 @@ class ExactSums:
         """Add each value to the sum `first` + its place."""
         kernels.add_exact_at(self._limbs[first:], places, values)
 
-    def merge(self, other: ExactSums) -> None:
-        """Add another table, sum by sum. Its limbs are carried, so that 2^30 tables may be added before a settle."""
-        self._limbs += other._limbs
-        for mine, theirs in zip(self._sums, other._sums, strict=True):
-            if theirs.total or theirs.positive or theirs.negative or theirs.nan:
-                mine.merge(theirs)
+    def merged(self, other: ExactSums) -> ExactSums:
+        """A table with the sums of both, sum by sum. 2^30 tables' limbs add up before they could overflow."""
+        both = ExactSums(len(self))
+        np.add(self._limbs, other._limbs, out=both._limbs)
+        for total, mine, theirs in zip(both._sums, self._sums, other._sums, strict=True):
+            total.take(mine)
+            total.take(theirs)
+        return both
 
     def __getitem__(self, place: int) -> ExactSum:
-        """The sum at a place, settled."""
-        total = self._sums[place]
+        """The sum at a place."""
+        total = ExactSum()
+        total.take(self._sums[place])
         total.add_limbs(self._limbs[place])
         return total
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from fastxent._kernels import machine
 
+# more than this is a slip, and OpenMP ends the process where it cannot make a thread
+MOST_THREADS = 1024
+
 _chosen: int | None = None
 # what OpenMP would use by itself; a smaller number later is a limit that somebody has put on it
 _openmp_at_import = machine.openmp_max_threads()
@@ -22,7 +25,7 @@ _openmp_at_import = machine.openmp_max_threads()
 def _from_environment(name: str) -> int | None:
     # OMP_NUM_THREADS may be a list, one number a nesting level
     text = os.environ.get(name, "").split(",")[0].strip()
-    return int(text) if text.isdigit() and int(text) > 0 else None
+    return min(int(text), MOST_THREADS) if text.isdecimal() and int(text) > 0 else None
 
 
 def _cgroup_quota() -> int | None:
@@ -78,12 +81,12 @@ def set_num_threads(n: int | None) -> None:
     Parameters
     ----------
     n
-        At least 1. More than there are CPUs is allowed.
+        From 1 to 1024. More than there are CPUs is allowed.
 
     Raises
     ------
     ValueError
-        For n < 1.
+        For n < 1 or n > 1024.
     TypeError
         For anything but an integer or None.
 
@@ -100,6 +103,8 @@ def set_num_threads(n: int | None) -> None:
         n = n.__index__()
         if n < 1:
             raise ValueError(f"the number of threads must be at least 1, got {n}")
+        if n > MOST_THREADS:
+            raise ValueError(f"the number of threads must be at most {MOST_THREADS}, got {n}")
     _chosen = n
 
 

@@ -60,10 +60,11 @@ def logsumexp(a: ArrayLike, axis: Axis = None, *, keepdims: bool = False, out: N
     array([0.69314718, 3.        ])
     """
     x = as_logits(a, "a")
-    ndim = x.array.ndim
-    axes = as_axes(axis, ndim)
+    if x.array.ndim == 0:  # SciPy takes a number for an array of one element
+        x = Logits(x.array[np.newaxis], x.kind, x.convert)
+    axes = as_axes(axis, x.array.ndim)
     shape = tuple(1 if d in axes else n for d, n in enumerate(x.array.shape) if keepdims or d not in axes)
-    result = as_out(out, shape, x.row_dtype)
+    result = as_out(out, shape, x.row_dtype, a=x.array)
     # the kernel's view of the result has no reduced axes
     rows = np.squeeze(result, axis=axes) if keepdims else result
     joined, class_axis = _one_axis(x, axes)
@@ -144,12 +145,11 @@ def _one_axis(x: Logits, axes: tuple[int, ...]) -> tuple[Logits, int]:
 def _normalised(mode: int, a: ArrayLike, axis: Axis, out: NDArray[Any] | None) -> NDArray[Any]:
     x = as_logits(a, "x")
     shape = x.array.shape
-    axes = as_axes(axis, len(shape))
+    # SciPy takes a number for an array of one element
+    axes = as_axes(axis, len(shape)) if shape else as_axes(axis, 1)[1:]
     if any(shape[d] == 0 for d in axes):
         raise ValueError(f"x of shape {shape} has rows without elements along axis {axis}")
-    result = as_out(out, shape, x.row_dtype)
-    if np.may_share_memory(result, x.array) and np.shares_memory(result, x.array):
-        raise ValueError("out overlaps x")
+    result = as_out(out, shape, x.row_dtype, x=x.array)
     joined, class_axis = _one_axis(x, axes)
     target, _ = _one_axis(Logits(result, x.kind, None), axes)
     for _ in run(mode, joined, class_axis, out=target.array):

@@ -70,7 +70,7 @@ def evaluate(
     (0.410038, 0.5)
     """
     source = as_source(logits, axis)
-    targets = as_source(labels)
+    targets = as_source(labels, None)
     classes = _check_shapes(source, targets, axis)
     evaluator = Evaluator(topk=topk, bins=bins, ignore_index=ignore_index, logits_dtype=logits_dtype)
     rows = prod(targets.shape)
@@ -83,7 +83,7 @@ def evaluate(
     threads = None if source.in_memory else max(1, get_num_threads() - 1)
     with progress_bar(progress, rows, source.name) as done:
         for block, some in read_ahead((source, targets), ranges, (row_bytes, targets.dtype.itemsize)):
-            evaluator._update(block, some.reshape(-1), None, threads)
+            evaluator._update(block, some, None, threads)
             done(len(block))
     result = evaluator.result()
     result.provenance.update(

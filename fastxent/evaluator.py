@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf, nan
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent import _dispatch
-from fastxent._arrays import as_labels, as_logits
+from fastxent._arrays import Labels, Logits, as_labels, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSums, standard_error
 from fastxent._rows import STATS, block_rows, run
 from fastxent._version import __version__
 from fastxent.results import Bin, Evaluation
+from fastxent.sources.array import ArraySource
 
 STATE_FORMAT = "fastxent.Evaluator"
 STATE_VERSION = 1
@@ -28,6 +29,7 @@ SUMS = ("loss", "loss_squared", "lse_squared", "p_label", "entropy", "brier", "r
 # counts, which merge by addition
 COUNTS = ("rows", "ignored", "invalid", "nonfinite", "infinite", "rank")
 
+COPY_ELEMENTS = 1 << 20  # of a block whose class axis must be made contiguous
 LN2 = 0.6931471805599453
 
 
@@ -123,17 +125,18 @@ class Evaluator:
         if self._row_format != _dispatch.row_format:
             raise ValueError(f"rows of row format {self._row_format} and {_dispatch.row_format} do not mix")
         checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels")
-        axis = x.array.ndim - 1
-        if x.array.ndim > 1 and classes > 1 and x.array.strides[-1] != x.array.itemsize and x.convert is None:
-            raise ValueError("the class axis of a block must be contiguous; evaluate() takes any array")
         row = self._next if start is None else operator.index(start)
         block = Evaluator(topk=self._topk, bins=self._bins, ignore_index=self._ignore_index)
-        size = block_rows(checked.array.size, classes)
-        stats = np.empty((size, 8))
-        status = np.empty(size, np.uint8)
-        for n, ignored, invalid in run(STATS, x, axis, labels=checked, stats=stats, status=status, threads=threads):
-            block._count(stats[:n], status[:n], row, ignored, invalid)
-            row += n
+        for part, targets in _contiguous(x, checked):
+            size = block_rows(targets.array.size, classes)
+            stats = np.empty((size, 8))
+            status = np.empty(size, np.uint8)
+            axis = part.array.ndim - 1
+            for n, ignored, invalid in run(
+                STATS, part, axis, labels=targets, stats=stats, status=status, threads=threads
+            ):
+                block._count(stats[:n], status[:n], row, ignored, invalid)
+                row += n
         block._classes = classes
         block._next = row
         self.merge(block)
@@ -147,13 +150,13 @@ class Evaluator:
         counts["ignored"] += ignored
         counts["invalid"] += invalid
         if invalid:
-            self._note("invalid", row + int(np.argmax(status == 2)))
+            self._first["invalid"] = _smallest(self._first["invalid"], row + int(np.argmax(status == 2)))
         used = status == 0
         losses = stats[:, LOSS]
         bad = used & np.isnan(losses)
         if bad.any():
             counts["nonfinite"] += int(np.count_nonzero(bad))
-            self._note("nonfinite", row + int(np.argmax(bad)))
+            self._first["nonfinite"] = _smallest(self._first["nonfinite"], row + int(np.argmax(bad)))
             used &= ~bad
         if not used.all():
             stats = stats[used]
@@ -176,11 +179,6 @@ class Evaluator:
         self._bin_counts[0] += np.bincount(bins, minlength=self._bins)
         self._bin_counts[1] += np.bincount(bins[rank == 0], minlength=self._bins)
 
-    def _note(self, what: str, row: int) -> None:
-        """Remember the first place; the smallest wins, in whatever order blocks come."""
-        before = self._first[what]
-        self._first[what] = row if before is None else min(before, row)
-
     def merge(self, other: Evaluator) -> None:
         """Add another accumulator. The order of merging changes no bit of a result.
 
@@ -195,17 +193,17 @@ class Evaluator:
             raise ValueError(f"accumulators of {self._classes} and of {other._classes} classes do not merge")
         if self._row_format != other._row_format:
             raise ValueError(f"rows of row format {self._row_format} and {other._row_format} do not mix")
-        self._classes = self._classes if other._classes is None else other._classes
-        self._next = max(self._next, other._next)
-        for name, count in other._counts.items():
-            self._counts[name] += count
-        for what, row in other._first.items():
-            if row is not None:
-                self._note(what, row)
-        for k, hits in other._hits.items():
-            self._hits[k] += hits
-        self._bin_counts += other._bin_counts
-        self._sums.merge(other._sums)
+        both = {
+            "_classes": self._classes if other._classes is None else other._classes,
+            "_next": max(self._next, other._next),
+            "_counts": {name: n + other._counts[name] for name, n in self._counts.items()},
+            "_first": {what: _smallest(row, other._first[what]) for what, row in self._first.items()},
+            "_hits": {k: n + other._hits[k] for k, n in self._hits.items()},
+            "_bin_counts": self._bin_counts + other._bin_counts,
+            "_sums": self._sums.merged(other._sums),
+        }
+        # in one step: a signal is looked at before or after it
+        self.__dict__.update(both)
 
     def state(self) -> dict[str, Any]:
         """The accumulator as JSON-able data, with a version."""
@@ -238,19 +236,18 @@ class Evaluator:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state of version {state.get('version')!r}; this fastxent knows {STATE_VERSION}")
         try:
-            self = cls(**state["options"], logits_dtype=state["logits_dtype"])
-            self._row_format = str(state["row_format"])
-            self._classes = state["classes"]
-            self._next = state["next"]
-            self._counts = {name: int(state["counts"][name]) for name in COUNTS}
-            self._first = {what: state["first"][what] for what in self._first}
-            self._hits = dict(zip(self._topk, state["hits"], strict=True))
-            self._bin_counts = np.array(state["bins"], np.int64).reshape(2, self._bins)
-            self._sums = ExactSums.from_state(state["sums"])
-            if len(self._sums) != len(SUMS) + self._bins:
-                raise ValueError("wrong number of sums")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"broken state of an Evaluator: {error}") from error
+            _check_state(state)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"broken state of an Evaluator: {error}") from None
+        self = cls(**state["options"], logits_dtype=state["logits_dtype"])
+        self._row_format = state["row_format"]
+        self._classes = state["classes"]
+        self._next = state["next"]
+        self._counts = {name: state["counts"][name] for name in COUNTS}
+        self._first = {what: state["first"][what] for what in self._first}
+        self._hits = dict(zip(self._topk, state["hits"], strict=True))
+        self._bin_counts = np.array(state["bins"], np.int64)
+        self._sums = ExactSums.from_state(state["sums"])
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -287,7 +284,8 @@ class Evaluator:
             perplexity=perplexity,
             perplexity_stderr=perplexity * error,
             z_loss=mean["lse_squared"],
-            accuracy_bound=_exp(-loss),
+            # the last bit of rounding apart, never above the next (Jensen)
+            accuracy_bound=min(_exp(-loss), mean["p_label"]) if used else nan,
             expected_accuracy=mean["p_label"],
             accuracy=accuracy,
             accuracy_stderr=(accuracy * (1.0 - accuracy) / (used - 1)) ** 0.5 if used > 1 else nan,
@@ -323,6 +321,71 @@ class Evaluator:
             abs(hits - self._sums[len(SUMS) + i].fraction()) for i, hits in enumerate(self._bin_counts[1].tolist())
         )
         return float(total / used)
+
+
+def _check_state(state: dict[str, Any]) -> None:
+    """Refuse a state that no Evaluator can have written."""
+
+    def whole(n: Any, what: str, least: int = 0) -> int:
+        if type(n) is not int or not least <= n < 1 << 63:
+            raise ValueError(f"{what} is {n!r}")
+        return n
+
+    options = state["options"]
+    if set(options) != {"topk", "bins", "ignore_index"}:
+        raise ValueError(f"its options are {sorted(options)}")
+    bins = whole(options["bins"], "bins", 1)
+    whole(options["ignore_index"], "ignore_index", -(1 << 63))
+    for k in options["topk"]:
+        whole(k, "topk", 1)
+    if not isinstance(state["row_format"], str):
+        raise ValueError(f"row_format is {state['row_format']!r}")
+    if state["logits_dtype"] not in (None, "bfloat16"):
+        raise ValueError(f"logits_dtype is {state['logits_dtype']!r}")
+    if state["classes"] is not None:
+        whole(state["classes"], "classes", 1)
+    whole(state["next"], "next", -(1 << 63))
+    counts = {name: whole(state["counts"][name], name) for name in COUNTS}
+    for what in ("invalid", "nonfinite"):
+        if state["first"][what] is not None:
+            whole(state["first"][what], f"first {what}", -(1 << 63))
+    used = counts["rows"] - counts["ignored"] - counts["invalid"] - counts["nonfinite"]
+    hits = [whole(n, "hits") for n in state["hits"]]
+    table = [[whole(n, "bins") for n in row] for row in state["bins"]]
+    if [len(row) for row in table] != [bins, bins] or sum(table[0]) != used:
+        raise ValueError("the bins do not hold the used rows")
+    if len(hits) != len(options["topk"]) or any(n > used for n in hits):
+        raise ValueError("the hits do not fit the used rows")
+    if len(state["sums"]) != len(SUMS) + bins:
+        raise ValueError(f"{len(state['sums'])} sums")
+    for text, *specials in state["sums"]:
+        int(text, 16)
+        if len(specials) != 3:
+            raise ValueError("a sum has three counts")
+        for n in specials:
+            whole(n, "a sum's count")
+
+
+def _contiguous(x: Logits, labels: Labels) -> Iterator[tuple[Logits, Labels]]:
+    """The rows with their class axis contiguous: as they are, or copied in blocks."""
+    array = x.array
+    classes = array.shape[-1]
+    if array.size == 0 or classes == 1 or array.strides[-1] == array.itemsize:
+        yield x, labels
+        return
+    source, targets = ArraySource(array), ArraySource(labels.array, None)
+    step = max(1, COPY_ELEMENTS // classes)
+    for start in range(0, labels.array.size, step):
+        stop = min(start + step, labels.array.size)
+        yield (
+            Logits(source.read(start, stop), x.kind, x.convert),
+            Labels(targets.read(start, stop), labels.code, labels.ignore),
+        )
+
+
+def _smallest(a: int | None, b: int | None) -> int | None:
+    """The smaller row number of two first places."""
+    return b if a is None else a if b is None else min(a, b)
 
 
 def _positive(n: Any, name: str) -> int:

@@ -109,7 +109,7 @@ def cross_entropy(
     weights = as_weight(weight, classes)
 
     if reduction == "none":
-        result = as_out(out, shape, x.row_dtype)
+        result = as_out(out, shape, x.row_dtype, logits=x.array, target=labels.array)
         for _, _, bad in run(LOSS, x, class_axis, labels=labels, out=result, weights=weights):
             if bad and invalid == "raise":
                 raise bad_label(labels, ignore_index, classes)

@@ -1,6 +1,6 @@
 # Blocks: FX_BLOCK runs that share one look at the maximum.
 #
-# A run that is whole, contiguous and without the hole is read where it lies; any other one is staged (runs.pxi).
+# Scanning finds the largest element, and for an evaluation the label's rank; summing adds the exponentials.
 
 
 cdef inline double next_up(double x, vec like) noexcept nogil:
@@ -34,47 +34,41 @@ cdef inline double scan_block(
 ) noexcept nogil:
     """The largest of the others, and with `count` how many are ranked before the label."""
     cdef double buffer[FX_RUN_DOUBLES]
-    cdef vec before[FX_NV]
-    cdef vec behind[FX_NV]
-    cdef vec around[FX_NV]
-    cdef char edge[256]    # thresholds: a group of `before`, then one of `behind`
-    cdef vec top = splat(-INFINITY, like)
-    cdef Py_ssize_t run = run_length(like), lanes = group_length(like)
-    cdef Py_ssize_t size = itemsize(kind)
-    cdef Py_ssize_t i, v, length, groups, g
-    cdef char *b = <char *>buffer
+    cdef char hole_copy[128]
+    cdef char tail_copy[128]
+    cdef vec thresholds[3 * FX_NV]
+    cdef char edge[256]    # a group of thresholds before the label, then one of those behind it
+    cdef vec top = splat(-INFINITY, like), before, behind
+    cdef Py_ssize_t length_of_run = run_length(like), lanes = group_length(like), size = itemsize(kind)
+    cdef Py_ssize_t i, v, length, lane
+    cdef Run run
     if count:
         # an equal element is ahead of the label only where it stands before it
+        before = splat(x_label, like)
+        behind = splat(next_up(x_label, like), like)
+        lane = hole % lanes if hole >= 0 else 0
         for v in range(FX_NV):
-            before[v] = splat(x_label, like)
-            behind[v] = splat(next_up(x_label, like), like)
-    i = 0 - run
-    while i + run < n:
-        i += run
-        length = min(run, n - i)
-        if stride == size and length == run and not i <= hole < i + run:
-            fx_prefetch(x + i * size + FX_PREFETCH)
-            if count and hole > i:
-                scan_run(x + i * size, kind, FX_RUN, &top, True, before, above)
+            thresholds[v] = before
+            thresholds[2 * FX_NV + v] = behind
+            store(edge + v * sizeof(vec), before)
+            store(edge + 128 + v * sizeof(vec), behind)
+        for v in range(FX_NV):
+            thresholds[FX_NV + v] = load(edge + 128 - lane * (128 // lanes) + v * sizeof(vec), native(like), like)
+    i = -length_of_run
+    while i + length_of_run < n:
+        i += length_of_run
+        length = min(length_of_run, n - i)
+        # blocks and runs are whole groups, so the label's lane is the same counted from any of them
+        v = (hole - i) // lanes if hole >= i else -1
+        if stride == size:
+            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
+            if is_plain(&run):
+                scan_run(&run, True, NULL, NULL, kind, &top, count, v, thresholds, above)
             else:
-                scan_run(x + i * size, kind, FX_RUN, &top, count, behind, above)
-            continue
-        groups = stage(x + i * stride, kind, stride, length, hole - i, 0.0, b, like)
-        if not count or hole >= i + run or hole < i:
-            scan_run(b, native(like), groups, &top, count, &before[0] if hole > i else &behind[0], above)
-            continue
-        g = (hole - i) // lanes
-        for v in range(FX_NV):
-            store(edge + v * sizeof(vec), before[v])
-            store(edge + 128 + v * sizeof(vec), behind[v])
-        for v in range(FX_NV):
-            around[v] = load(
-                edge + 128 - (hole - i - g * lanes) * (128 // lanes) + v * sizeof(vec), native(like), like
-            )
-        scan_run(b, native(like), g, &top, True, before, above)
-        if g < groups:
-            scan_run(b + g * 128, native(like), 1, &top, True, around, above)
-            scan_run(b + (g + 1) * 128, native(like), groups - g - 1, &top, True, behind, above)
+                scan_run(&run, False, hole_copy, tail_copy, kind, &top, count, v, thresholds, above)
+        else:
+            gather_run(x + i * stride, kind, stride, length, hole - i, 0.0, &run, <char *>buffer, like)
+            scan_run(&run, True, NULL, NULL, native(like), &top, count, v, thresholds, above)
     return top_lane(top)
 
 
@@ -86,27 +80,34 @@ cdef inline double sum_block(
 ) noexcept nogil:
     """Add a block to the wide lanes; give the largest of its clamped elements (not with `moments`)."""
     cdef double buffer[FX_RUN_DOUBLES]
-    cdef Py_ssize_t run = run_length(like), size = itemsize(kind), i, length, groups
+    cdef char hole_copy[128]
+    cdef char tail_copy[128]
+    cdef Py_ssize_t length_of_run = run_length(like), size = itemsize(kind), i, length
+    cdef Py_ssize_t ahead = FX_BLOCK * length_of_run * size
     cdef vec floor_ = floor_of(c, like)
     cdef vec magic = magic_of(c, like)
     cdef vec top = floor_
     cdef vec ref_ = splat(ref, like)
-    cdef char *b = <char *>buffer
-    i = 0 - run
-    while i + run < n:
-        i += run
-        length = min(run, n - i)
-        if stride == size and length == run and not i <= hole < i + run and not far:
+    cdef Run run
+    i = -length_of_run
+    while i + length_of_run < n:
+        i += length_of_run
+        length = min(length_of_run, n - i)
+        if stride == size and not far:
+            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
             if moments:
-                moments_run(
-                    x + i * size, kind, FX_RUN, floor_, magic, ref_, hi, lo, w, q, x + (i + FX_BLOCK * run) * size
-                )
+                if is_plain(&run):
+                    moments_run(&run, True, NULL, NULL, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
+                else:
+                    moments_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
+            elif is_plain(&run):
+                sum_run(&run, True, NULL, NULL, kind, floor_, magic, &top, hi, lo)
             else:
-                sum_run(x + i * size, kind, FX_RUN, floor_, magic, &top, hi, lo)
+                sum_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, &top, hi, lo)
             continue
-        groups = stage(x + i * stride, kind, stride, length, hole - i, shift, b, like)
+        gather_run(x + i * stride, kind, stride, length, hole - i, shift, &run, <char *>buffer, like)
         if moments:
-            moments_run(b, native(like), groups, floor_, magic, ref_, hi, lo, w, q, x + i * stride)
+            moments_run(&run, True, NULL, NULL, native(like), floor_, magic, ref_, hi, lo, w, q, 0)
         else:
-            sum_run(b, native(like), groups, floor_, magic, &top, hi, lo)
+            sum_run(&run, True, NULL, NULL, native(like), floor_, magic, &top, hi, lo)
     return top_lane(top)

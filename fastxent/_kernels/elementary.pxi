@@ -4,6 +4,14 @@
 # SSE2 baseline. Coefficients: tools/minimax.py. Every multiply-add is written out as fx_fma.
 
 
+cdef inline void two_sum(double a, double b, double *s, double *error) noexcept nogil:
+    """s + error = a + b exactly (Knuth, TAOCP 2, 4.2.2)."""
+    cdef double t = a + b
+    cdef double bb = t - a
+    error[0] = (a - (t - bb)) + (b - bb)
+    s[0] = t
+
+
 cdef inline double power_of_two(int64_t e) noexcept nogil:
     """2^e for -1022 <= e <= 1023."""
     cdef uint64_t bits = <uint64_t>(e + 1023) << 52
@@ -50,12 +58,19 @@ cdef inline double split_exponent(double x, int64_t *e) noexcept nogil:
     return x
 
 
+cdef inline void reduce(double t, double *r, double *r_lo) noexcept nogil:
+    """r - t LO as a pair, for r = x - t HI: the rounding of r is what an exponential would lose."""
+    cdef double hi = r[0], lo = t * -FX_LN2_LO_D
+    r[0] = hi + lo
+    r_lo[0] = (hi - r[0]) + lo
+
+
 cdef inline double exp_reduced(double x, double x_lo, int64_t *n) noexcept nogil:
     """p and n with e^(x + x_lo) = p 2^n, for |x| < 2^45; the sum is x + x_lo with |x_lo| much smaller."""
     cdef double t = (x * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D
     cdef double r = fx_fma(t, -FX_LN2_HI_D, x)
-    cdef double p
-    r = fx_fma(t, -FX_LN2_LO_D, r) + x_lo
+    cdef double p, r_lo
+    reduce(t, &r, &r_lo)
     n[0] = <int64_t>t
     # e^r = 1 + (r + r^2 q(r))
     p = 2.4999962752161227e-08
@@ -68,7 +83,7 @@ cdef inline double exp_reduced(double x, double x_lo, int64_t *n) noexcept nogil
     p = fx_fma(p, r, 0.04166666666652919)
     p = fx_fma(p, r, 0.1666666666666641)
     p = fx_fma(p, r, 0.5000000000000011)
-    return 1.0 + fx_fma(r * r, p, r)
+    return 1.0 + (r + fx_fma(r * r, p, r_lo + x_lo))
 
 
 cdef inline double exp_(double x) noexcept nogil:
@@ -143,7 +158,7 @@ cdef inline double log1p_(double x) noexcept nogil:
 
 cdef inline double expm1_(double x) noexcept nogil:
     """e^x - 1."""
-    cdef double t, r, lo, p, scale
+    cdef double t, r, lo, p, scale, whole, error
     if x != x:
         return x
     if x > 710.0:
@@ -154,9 +169,8 @@ cdef inline double expm1_(double x) noexcept nogil:
         return x
     t = (x * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D
     r = fx_fma(t, -FX_LN2_HI_D, x)
-    lo = t * -FX_LN2_LO_D
+    reduce(t, &r, &lo)
     p = 2.4999962752161227e-08
-    r = r + lo
     p = fx_fma(p, r, 2.7630378614888184e-07)
     p = fx_fma(p, r, 2.7557587350023017e-06)
     p = fx_fma(p, r, 2.4801492762837084e-05)
@@ -166,7 +180,7 @@ cdef inline double expm1_(double x) noexcept nogil:
     p = fx_fma(p, r, 0.04166666666652919)
     p = fx_fma(p, r, 0.1666666666666641)
     p = fx_fma(p, r, 0.5000000000000011)
-    p = r * r * p                     # e^r - 1 = r + p
+    p = fx_fma(r * r, p, lo)          # e^r - 1 = r + p
     if t == 0.0:
         return r + p
     if t > 1000.0:
@@ -174,7 +188,6 @@ cdef inline double expm1_(double x) noexcept nogil:
     scale = power_of_two(<int64_t>t)
     if t > 54.0:
         return scale * (1.0 + (r + p))
-    # (scale - 1) is exact, and so is the product with scale; the smaller is added to the larger
-    if t > 0.0:
-        return (scale - 1.0) + scale * (r + p)
-    return scale * (r + p) + (scale - 1.0)
+    # 2^t (1 + r + p) - 1, where 2^t - 1 and 2^t r are exact: their sum with its error, then the small terms
+    two_sum(scale - 1.0, scale * r, &whole, &error)
+    return whole + fx_fma(scale, p, error)

@@ -105,8 +105,11 @@ cdef void lse_row(
     """
     cdef Partial others
     cdef int64_t k
+    cdef double left
     lse_of(p, hi, lo)
-    if -0.5 < hi[0] < 0.5 and hi[0] - p.top < 0.13:
+    left = (hi[0] - p.top) + lo[0]
+    # also where next to nothing is left beside the largest term, so that one element alone is itself
+    if (-0.5 < hi[0] < 0.5 and left < 0.13) or left < (1e-14 if kind == F64 else 1e-6):
         k = any_find(x, kind, stride, n, p.top)
         if k >= 0:  # not where another thread changed the input meanwhile
             sum_row(x, kind, stride, n, k, False, 0.0, &others)
@@ -115,30 +118,34 @@ cdef void lse_row(
 
 cdef void stats_of(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, int64_t label, double x_label,
-    Partial *p, RowStats *out,
+    Partial *p, bint single, RowStats *out,
 ) noexcept nogil:
-    """Everything about one row, from the one pass that left `p` (the label its hole, with moments)."""
+    """Everything about one row, from the one pass that left `p` (the label its hole, with moments).
+
+    The loss is rounded to float32 for `single`, as a row result is, and the label's probability follows from it, so that
+    exp(-mean loss) <= mean probability holds of what is reported.
+    """
     cdef Partial others
-    cdef double rest, gap, p_others
-    out.loss = loss_of(p, x_label)
+    cdef double rest, gap, p_others, loss = loss_of(p, x_label)
+    out.loss = <float>loss if single else loss
     out.rank = p.above
     out.argmax = p.argmax
     if x_label > p.top or p.argmax < 0 or (x_label == p.top and label < p.argmax):
         out.argmax = label
-    out.lse = x_label + out.loss
+    out.lse = x_label + loss
     out.p_label = exp_(-out.loss)
-    if not out.loss < INFINITY:
-        if out.loss != out.loss:
+    if not loss < INFINITY:
+        if loss != loss:
             out.lse = out.confidence = out.entropy = out.brier = NAN
             return
         # the label is masked: the others are the whole distribution
         lse_row(x, kind, stride, n, p, &out.lse, &rest)
         p_others = 1.0
     else:
-        p_others = -expm1_(-out.loss)
+        p_others = -expm1_(-loss)
     # gap = lse - top of the others = -log of the largest probability among them
     if out.argmax == label:
-        gap = (x_label - p.top) + out.loss
+        gap = (x_label - p.top) + loss
         out.confidence = out.p_label
     else:
         gap = out.lse - p.top
@@ -151,7 +158,7 @@ cdef void stats_of(
     out.brier = p_others * p_others
     if p_others > 0.0:
         if out.p_label > 0.0:
-            out.entropy = out.p_label * out.loss
+            out.entropy = out.p_label * loss
         if p.s > 0.0:
             out.entropy = out.entropy + p_others * (p.w / p.s + gap)
             out.brier = out.brier + p_others * p_others * (p.q / p.s / p.s)

@@ -99,9 +99,7 @@ cdef int64_t finish_row(
             return 1 if status == IGNORED else <int64_t>1 << 32
         x_label = load_one(x + label * job.class_stride, job.kind)
         if job.mode == STATS:
-            stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, &job.stats[i])
-            if job.kind != F64:
-                job.stats[i].loss = <float>job.stats[i].loss
+            stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, job.single, &job.stats[i])
             return 0
         value = loss_of(part, x_label)
         if job.weights != NULL:
@@ -279,7 +277,7 @@ cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads)
         for task in range(tasks):
             counts += one_task(job, phase, task)
     else:
-        for task in prange(tasks, num_threads=threads, schedule="dynamic"):
+        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
             counts += one_task(job, phase, task)
     return counts
 

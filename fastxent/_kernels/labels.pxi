@@ -10,6 +10,7 @@ cdef enum LabelStatus:
 cdef enum:
     SIGNED = 16
     SWAPPED = 32
+    BOOLEAN = 64       # any byte but 0 is the label 1
 
 cdef extern from *:
     """
@@ -41,4 +42,6 @@ cdef inline uint64_t read_label(const char *p, int code) noexcept nogil:
         b2 = FX_BSWAP16(b2) if code & SWAPPED else b2
         return <uint64_t><int64_t><short>b2 if code & SIGNED else b2
     memcpy(&b1, p, 1)
+    if code & BOOLEAN:
+        return b1 != 0
     return <uint64_t><int64_t><signed char>b1 if code & SIGNED else b1

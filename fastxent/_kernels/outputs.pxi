@@ -59,6 +59,7 @@ cdef inline void write_row(
     cdef vec hi = splat(norm.hi, like), lo = splat(norm.lo, like)
     cdef vec y[FX_NI]
     cdef bint in_place = stride == size and norm.shift == 0.0, whole
+    cdef Run gathered
     cdef const char *p
     cdef char *b = <char *>buffer
     cdef char *o
@@ -68,7 +69,9 @@ cdef inline void write_row(
         length = min(run, n - i)
         whole = in_place and length == run
         if not whole:
-            stage(x + i * stride, kind, stride, length, -1, 0.0 if logarithm else norm.shift, b, like)
+            gather_run(
+                x + i * stride, kind, stride, length, -1, 0.0 if logarithm else norm.shift, &gathered, b, like
+            )
         o = out + i * out_stride if whole and out_stride == native_size else b
         for k in range(0, (length + FX_NI * w - 1) // (FX_NI * w)):
             for v in range(FX_NI):

@@ -52,8 +52,9 @@ cdef inline bint sum_segment(
     cdef Py_ssize_t j = 0, i, size, block = FX_BLOCK * run_length(like), best = 0
     memset(hi, 0, sizeof(hi))
     memset(lo, 0, sizeof(lo))
-    memset(w, 0, sizeof(w))
-    memset(q, 0, sizeof(q))
+    if moments:
+        memset(w, 0, sizeof(w))
+        memset(q, 0, sizeof(q))
     out.above = 0
     while j < n:
         size = min(block, n - j)
@@ -65,7 +66,7 @@ cdef inline bint sum_segment(
                 raised = reference(block_top)
                 if not known or raised - c > JUMP:
                     if known:
-                        rescale(hi, lo, w, q, c - raised)
+                        rescale(hi, lo, w, q, c - raised, moments)
                     c = raised
                     known = True
             if block_top > top:
@@ -80,15 +81,16 @@ cdef inline bint sum_segment(
         if moments:
             sum_block(x + j * stride, kind, stride, size, hole - j, far, shift, c, True, ref, hi, lo, w, q, like)
         else:
-            memcpy(hi_was, hi, sizeof(hi))
-            memcpy(lo_was, lo, sizeof(lo))
             again = True
+            if j:  # the first block was scanned: its sum stands
+                memcpy(hi_was, hi, sizeof(hi))
+                memcpy(lo_was, lo, sizeof(lo))
             while again:
                 again = False
                 block_top = sum_block(
                     x + j * stride, kind, stride, size, hole - j, far, shift, c, False, 0.0, hi, lo, w, q, like
                 )
-                if known and not far:
+                if j and known and not far:
                     if not block_top < limit:
                         return True
                     top = max(top, block_top)
@@ -96,7 +98,7 @@ cdef inline bint sum_segment(
                     if raised - c > JUMP:
                         memcpy(hi, hi_was, sizeof(hi))
                         memcpy(lo, lo_was, sizeof(lo))
-                        rescale(hi, lo, w, q, c - raised)
+                        rescale(hi, lo, w, q, c - raised, False)
                         c = raised
                         again = True
         j += size
@@ -118,13 +120,17 @@ cdef inline bint sum_segment(
 
 
 cdef inline void mend(Partial *p, vec like) noexcept nogil:
-    """Take out the common factor e^(c lo) that the exponential of a sum leaves (simd.h)."""
-    cdef double g, error
-    if FX_FMA and p.c != 0:
+    """Take out the factor e^(n lo) that the exponential of a sum leaves (simd.h), as the largest terms have it."""
+    cdef double y, g, error
+    cdef int64_t n
+    if FX_FMA and -far_of(like) < p.top < far_of(like):
+        n = reference(p.top)
         if vec is vf:
-            g = expm1_(<double>p.c * -<double>FX_LN2_LO_F)
+            y = <double>n * -<double>FX_LN2_LO_F
         else:
-            g = expm1_(<double>p.c * -FX_LN2_LO_D)
+            y = <double>n * -FX_LN2_LO_D
+        # e^y - 1, |y| < 2e-4
+        g = y + y * y * (0.5 + y * (1.0 / 6.0 + y * (1.0 / 24.0)))
         p.s_lo = p.s_lo + g * p.s_lo
         two_sum(p.s, g * p.s, &p.s, &error)
         p.s_lo = p.s_lo + error
@@ -132,12 +138,15 @@ cdef inline void mend(Partial *p, vec like) noexcept nogil:
         p.q = p.q + (2.0 * g + g * g) * p.q
 
 
-cdef inline void rescale(double *hi, double *lo, double *w, double *q, int64_t binades) noexcept nogil:
+cdef inline void rescale(
+    double *hi, double *lo, double *w, double *q, int64_t binades, bint moments
+) noexcept nogil:
     cdef double factor = shrink(binades)
     scale_lanes(hi, factor)
     scale_lanes(lo, factor)
-    scale_lanes(w, factor)
-    scale_lanes(q, factor * factor)
+    if moments:
+        scale_lanes(w, factor)
+        scale_lanes(q, factor * factor)
 
 
 cdef inline void fold_plain(double *lanes) noexcept nogil:
@@ -166,14 +175,6 @@ cdef inline void fold(double *hi, double *lo, double *s, double *s_lo, vec like)
         t = hi[0] + lo[0]
         s[0] = t
         s_lo[0] = lo[0] - (t - hi[0])
-
-
-cdef inline void two_sum(double a, double b, double *s, double *error) noexcept nogil:
-    """s + error = a + b exactly (Knuth, TAOCP 2, 4.2.2)."""
-    cdef double t = a + b
-    cdef double bb = t - a
-    error[0] = (a - (t - bb)) + (b - bb)
-    s[0] = t
 
 
 cdef inline int native(vec like) noexcept nogil:
@@ -272,6 +273,7 @@ cdef void merge(Partial *a, const Partial *b, Py_ssize_t offset) noexcept nogil:
     """Add the segment `b`, whose columns begin at `offset`, to the segments before it."""
     cdef Partial low, high
     cdef double factor
+    cdef int64_t n
     high = a[0]
     low = b[0]
     if low.argmax >= 0:
@@ -289,10 +291,14 @@ cdef void merge(Partial *a, const Partial *b, Py_ssize_t offset) noexcept nogil:
     if low.top == -INFINITY or high.top == INFINITY:
         a.s, a.s_lo, a.w, a.q, a.c, a.shift = high.s, high.s_lo, high.w, high.q, high.c, high.shift
         return
+    # e^(difference of the shifts) 2^(difference of c): either alone may be out of range where one segment's largest is far
     if low.shift == high.shift:
         factor = scaled(1.0, low.c - high.c)
+    elif low.shift - high.shift < -3.5e13:
+        factor = 0.0
     else:
-        factor = scaled(exp_(low.shift - high.shift), low.c - high.c)
+        factor = exp_reduced(low.shift - high.shift, 0.0, &n)
+        factor = scaled(factor, n + low.c - high.c)
     a.c = high.c
     a.shift = high.shift
     a.w = high.w + factor * low.w + (high.top - low.top) * (factor * low.s)

@@ -1,8 +1,9 @@
 # Runs: FX_RUN groups of 128 bytes of lanes, the unit that is read, scanned for its maximum and summed.
 #
-# A run is read where it lies when its classes are contiguous and it is whole. Any other run (the row's end, a class to
-# be left out, another stride, a reference to be subtracted first) is brought into a buffer of one run, padded with
-# -inf, whose exponential is exactly 0. Both ways give every lane the same terms in the same order.
+# A run is read where it lies when its classes are contiguous, but for the group of a class to be left out and for the
+# row's last, partial group: these are copied aside and filled with -inf, whose exponential is exactly 0. A run of another
+# stride, or with a reference to be subtracted first, is brought into a buffer as a whole. Both ways give every lane the
+# same terms in the same order.
 #
 # `kind` is a compile-time constant wherever these are called: everything is inlined, one loop serves all storages.
 # `like` only chooses the working precision: float32 lanes for F32, F16, BF16, float64 lanes for F64.
@@ -121,83 +122,129 @@ cdef inline double far_of(vec like) noexcept nogil:
         return FX_FAR_D
 
 
-cdef inline Py_ssize_t stage(
+# A run as the loops below read it: groups that lie one after the other, but for up to two that were copied aside.
+cdef struct Run:
+    const char *start
+    Py_ssize_t groups
+    Py_ssize_t hole_group      # this one is at `hole`; -1 for none
+    Py_ssize_t tail_group      # this one, the row's last and not whole, is at `tail`; -1 for none
+
+
+cdef inline bint is_plain(const Run *run) noexcept nogil:
+    """Nothing of the run is copied aside: the loops then walk one pointer, which is what keeps them in registers."""
+    return run.hole_group < 0 and run.tail_group < 0
+
+
+cdef inline const char *group_at(
+    const Run *run, bint plain, const char *start, Py_ssize_t g, Py_ssize_t bytes_, const char *hole, const char *tail
+) noexcept nogil:
+    if not plain:
+        if g == run.tail_group:
+            return tail
+        if g == run.hole_group:
+            return hole
+    return start + g * bytes_
+
+
+cdef inline void put_minus_infinity(char *p, int kind, Py_ssize_t i) noexcept nogil:
+    cdef uint64_t bits = 0xfff0000000000000ULL if kind == F64 else 0xff800000U if kind == F32 else (
+        0xfc00 if kind == F16 else 0xff80
+    )
+    memcpy(p + i * itemsize(kind), &bits, itemsize(kind))
+
+
+cdef inline void lay_run(
+    const char *p,        # in (n,), contiguous
+    int kind,
+    Py_ssize_t n,         # <= run_length
+    Py_ssize_t hole,      # index to leave out, or one outside [0, n)
+    Run *run,
+    char *hole_copy,      # out (128,): the hole's group
+    char *tail_copy,      # out (128,): the group that is not whole
+    vec like,
+) noexcept nogil:
+    """Look at a contiguous run where it lies; only the hole's group and a partial last one are copied, as they are."""
+    cdef Py_ssize_t lanes = group_length(like), size = itemsize(kind), rest = n % lanes, i
+    run.start = p
+    run.groups = (n + lanes - 1) // lanes
+    run.hole_group = -1
+    run.tail_group = -1
+    if rest:
+        run.tail_group = run.groups - 1
+        for i in range(rest, lanes):
+            put_minus_infinity(tail_copy, kind, i)
+        memcpy(tail_copy, p + (n - rest) * size, rest * size)
+    if 0 <= hole < n:
+        if hole >= n - rest:
+            put_minus_infinity(tail_copy, kind, hole - (n - rest))
+        else:
+            run.hole_group = hole // lanes
+            memcpy(hole_copy, p + run.hole_group * lanes * size, lanes * size)
+            put_minus_infinity(hole_copy, kind, hole % lanes)
+
+
+cdef inline void gather_run(
     const char *p,        # in (n,), `stride` bytes apart
     int kind,
     Py_ssize_t stride,
     Py_ssize_t n,         # <= run_length
     Py_ssize_t hole,      # index to leave out, or one outside [0, n)
     double shift,         # subtracted
-    char *buffer,         # out (groups * group_length,), native lanes
+    Run *run,
+    char *buffer,         # out (groups * group_length,), float32 or float64
     vec like,
 ) noexcept nogil:
-    """Bring a run into `buffer`; give the number of groups."""
-    cdef Py_ssize_t lanes = group_length(like)
-    cdef Py_ssize_t groups = (n + lanes - 1) // lanes
-    cdef Py_ssize_t whole = n // lanes * lanes
-    cdef Py_ssize_t i, v, w = width(like)
-    cdef Py_ssize_t size = itemsize(kind)
-    cdef char raw[128]
+    """Bring a run of any stride into `buffer`, a far reference subtracted."""
+    cdef Py_ssize_t lanes = group_length(like), w = width(like), native_size = sizeof(vec) // w, done = 0, i
+    cdef double value
     cdef vec offset = splat(shift, like)
-    cdef float *f = <float *>buffer
-    cdef double *d = <double *>buffer
-    if stride == size:
-        i = 0 - w
-        while i + w < whole:
-            i += w
-            if vec is vf:
-                vf_store(f + i, load(p + i * size, kind, like) - offset)
-            else:
-                vd_store(d + i, load(p + i * size, kind, like) - offset)
-        if whole < n:
-            memcpy(raw, p + whole * size, (n - whole) * size)
-            memset(raw + (n - whole) * size, 0, (lanes - (n - whole)) * size)
-            for v in range(FX_NV):
-                if vec is vf:
-                    vf_store(f + whole + v * w, load(raw + v * w * size, kind, like) - offset)
-                else:
-                    vd_store(d + whole + v * w, load(raw + v * w * size, kind, like) - offset)
-    else:
-        for i in range(n):
-            if vec is vf:
-                f[i] = <float>load_one(p + i * stride, kind) - <float>shift
-            else:
-                d[i] = load_one(p + i * stride, kind) - shift
-    for i in range(n, groups * lanes):
+    run.start = buffer
+    run.groups = (n + lanes - 1) // lanes
+    run.hole_group = -1
+    run.tail_group = -1
+    if stride == itemsize(kind):
+        while done + w <= n:
+            store(buffer + done * native_size, load(p + done * stride, kind, like) - offset)
+            done += w
+    for i in range(done, run.groups * lanes):
+        value = load_one(p + i * stride, kind) if i < n else -INFINITY
         if vec is vf:
-            f[i] = -INFINITY
+            (<float *>buffer)[i] = <float>value - <float>shift
         else:
-            d[i] = -INFINITY
+            (<double *>buffer)[i] = value - shift
     if 0 <= hole < n:
-        if vec is vf:
-            f[hole] = -INFINITY
-        else:
-            d[hole] = -INFINITY
-    return groups
+        put_minus_infinity(buffer, native(like), hole)
 
 
 cdef inline void scan_run(
-    const char *p, int kind, Py_ssize_t groups,
+    const Run *run, bint plain, const char *hole, const char *tail, int kind,
     vec *top,             # in, out: largest so far, a NaN may be lost (the sum finds it)
     bint count,
-    const vec *threshold,  # in (FX_NV,): elements >= it are counted
+    Py_ssize_t label_group,  # with `count`: groups before it, it, and those behind it have thresholds of their own
+    const vec *thresholds,   # in (3, FX_NV): elements >= theirs are counted
     int64_t *above,       # in, out
 ) noexcept nogil:
     """Maximum of a run, and with `count` the number of elements at or above a threshold a lane."""
     cdef vec x, m = top[0]
     cdef Py_ssize_t g, v, step = width(m) * itemsize(kind)
+    cdef const char *p
+    cdef const char *start = run.start
+    cdef Py_ssize_t groups = run.groups
+    cdef const vec *threshold = thresholds
     cdef vi n32 = <vi>vf_splat(0)
     cdef vl n64 = <vl>vd_splat(0)
     for g in range(groups):
+        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+        if count:
+            threshold = thresholds + (0 if g < label_group else FX_NV if g == label_group else 2 * FX_NV)
         for v in range(FX_NV):
-            x = load(p, kind, m)
+            x = load(p + v * step, kind, m)
             m = vmax(m, x)
             if count:
                 if vec is vf:
                     n32 = n32 + vf_ge(x, threshold[v])
                 else:
                     n64 = n64 + vd_ge(x, threshold[v])
-            p += step
     top[0] = m
     if count:
         if vec is vf:
@@ -207,7 +254,7 @@ cdef inline void scan_run(
 
 
 cdef inline void sum_run(
-    const char *p, int kind, Py_ssize_t groups, vec floor_, vec magic,
+    const Run *run, bint plain, const char *hole, const char *tail, int kind, vec floor_, vec magic,
     vec *top,             # in, out: largest of the clamped elements so far
     double *hi,           # in, out (16,) float32 lanes or (8,) float64 lanes, widened
     double *lo,           # in, out (8,): what hi lost, float64 only
@@ -219,9 +266,13 @@ cdef inline void sum_run(
     cdef vec scale[FX_NI]
     cdef vec m = top[0]
     cdef Py_ssize_t g, h, v, step = width(m) * itemsize(kind)
+    cdef const char *p
+    cdef const char *start = run.start
+    cdef Py_ssize_t groups = run.groups
     for v in range(FX_NV):
         acc[v] = splat(0, m)
     for g in range(groups):
+        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
         fx_prefetch(p + FX_PREFETCH)
         if FX_NV * step > 64:
             fx_prefetch(p + FX_PREFETCH + 64)
@@ -238,11 +289,11 @@ cdef inline void sum_run(
 
 
 cdef inline void moments_run(
-    const char *p, int kind, Py_ssize_t groups, vec floor_, vec magic, vec ref,
+    const Run *run, bint plain, const char *hole, const char *tail, int kind, vec floor_, vec magic, vec ref,
     double *hi, double *lo,
     double *w,            # in, out (16,) or (8,): e (ref - x)
     double *q,            # in, out: e^2
-    const char *ahead,    # prefetched as the run is summed
+    Py_ssize_t ahead,     # bytes to prefetch ahead: the next block, for this one is in cache
 ) noexcept nogil:
     """Add e = e^x 2^-c as sum_run does, and its two moments for entropy and Brier score."""
     cdef vec acc[FX_NV]
@@ -252,16 +303,19 @@ cdef inline void moments_run(
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
     cdef Py_ssize_t g, v, h, k, step = width(ref) * itemsize(kind)
+    cdef const char *p
+    cdef const char *start = run.start
+    cdef Py_ssize_t groups = run.groups
     for v in range(FX_NV):
         acc[v] = splat(0, ref)
     for v in range(FX_NH):
         aw[v] = splat(0, ref)
         aq[v] = splat(0, ref)
     for g in range(groups):
-        fx_prefetch(ahead)
+        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+        fx_prefetch(p + ahead)
         if FX_NV * step > 64:
-            fx_prefetch(ahead + 64)
-        ahead += FX_NV * step
+            fx_prefetch(p + ahead + 64)
         for h in range(FX_NV // FX_NI):
             for v in range(FX_NI):
                 x[v] = vmax(floor_, load(p, kind, ref))

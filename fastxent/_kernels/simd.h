@@ -182,15 +182,22 @@ FX_INLINE vd vd_without(vd x, const int64_t *label, int64_t j) {
     vl hole = *(const vl *)__builtin_assume_aligned(label, FX_VBYTES) == j;
     return vd_pick(hole, vd_splat(-INFINITY), x);
 }
-FX_INLINE double vf_top(vf x) { /* largest lane */
-    float m = x[0];
-    for (int i = 1; i < FX_VF; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
-    return m;
+/* largest lane; which of NaN and number is given does not matter (a NaN is found by the sum) */
+FX_INLINE double vf_top(vf x) {
+    _Pragma("GCC unroll 4") for (int step = FX_VF / 2; step; step /= 2) {
+        vi order;
+        for (int i = 0; i < FX_VF; i++) order[i] = (i + step) % FX_VF;
+        x = vf_max(x, __builtin_shuffle(x, order));
+    }
+    return x[0];
 }
 FX_INLINE double vd_top(vd x) {
-    double m = x[0];
-    for (int i = 1; i < FX_VD; i++) m = x[i] > m || x[i] != x[i] ? x[i] : m;
-    return m;
+    _Pragma("GCC unroll 4") for (int step = FX_VD / 2; step; step /= 2) {
+        vl order;
+        for (int i = 0; i < FX_VD; i++) order[i] = (i + step) % FX_VD;
+        x = vd_max(x, __builtin_shuffle(x, order));
+    }
+    return x[0];
 }
 FX_INLINE int64_t vi_total(vi x) {
     int64_t s = 0;
@@ -265,8 +272,8 @@ FX_INLINE void vd_fence(vd *x) { for (int v = 0; v < FX_NI; v++) __asm__ volatil
     do { _Pragma("GCC unroll 4") for (int v = 0; v < FX_NI; v++) dst[v] = expression; T##_fence(dst); } while (0)
 
 /* x in (FX_NI,), magic in; p, scale out (FX_NI,). Without `fine` the second constant of ln2 is left out: p is then
-   e^(x + n lo), which a sum of exponentials mends at its end by one factor e^(-c lo); what remains, (n - c) lo, is
-   below 0.5 ULP of a term for 20 nats under the reference, and the terms further down weigh nothing. */
+   e^(x + n lo), which a sum of exponentials mends at its end by one factor e^(-m lo), m the n of its largest term; what
+   remains, (n - m) lo, is below 0.5 ULP of a term for 20 nats under the largest, and those further down weigh nothing. */
 FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *p, vf *scale) {
     vf t[FX_NI], n[FX_NI], r[FX_NI];
     FX_EACH(vf, t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));

@@ -19,13 +19,15 @@ __all__ = ["ArraySource", "FormatError", "NpySource", "Source", "as_source", "op
 _UNSAFE = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib"}
 
 
-def open_logits(path: str | os.PathLike[str]) -> Source:
+def open_logits(path: str | os.PathLike[str], *, labels: bool = False) -> Source:
     """Open a file of logits or labels as a source of rows, without reading its data.
 
     Parameters
     ----------
     path
         A ``.npy`` file. Files larger than memory are ordinary.
+    labels
+        The file has no class axis: every item is a row.
 
     Returns
     -------
@@ -56,11 +58,16 @@ def open_logits(path: str | os.PathLike[str]) -> Source:
         raise FileNotFoundError(f"no file {file}")
     if suffix != ".npy":
         raise FormatError(f"{file}: no reader for {suffix or 'a name without suffix'}; known: .npy")
-    return NpySource(file)
+    return NpySource(file, labels)
 
 
-def as_source(x: Any, axis: int = -1) -> Source:
-    """A path as the file's source, anything else as an array's."""
+def as_source(x: Any, axis: int | None = -1) -> Source:
+    """A path as the file's source, anything else as an array's; labels have the axis None."""
+    if isinstance(x, (ArraySource, NpySource)):
+        return x
     if isinstance(x, (str, os.PathLike)):
-        return open_logits(x)
-    return x if isinstance(x, (ArraySource, NpySource)) else ArraySource(x, axis)
+        return open_logits(x, labels=axis is None)
+    name = "labels" if axis is None else "logits"
+    if isinstance(x, (list, tuple)) and any(isinstance(item, (str, os.PathLike)) for item in x):
+        raise ValueError(f"{name}: a list of files is not supported yet; give one path")
+    return ArraySource(x, axis, name)

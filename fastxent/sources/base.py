@@ -27,6 +27,10 @@ class Source(Protocol):
         """Storage dtype."""
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (classes,) of logits, () of labels."""
+
+    @property
     def name(self) -> str:
         """What a message or a report calls it."""
 
@@ -35,7 +39,7 @@ class Source(Protocol):
         """Whether `read` gives a view, so that there is nothing to read ahead."""
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Items `start` to `stop` along the axes before the last one (of all axes for 1-d), as they count in C order.
+        """Rows `start` to `stop` as they count in C order, of shape (rows, *row_shape).
 
         `out` is a buffer that the result may be laid into; it is overwritten by the next read into it.
         """

@@ -9,43 +9,30 @@ Source of the format: https://numpy.org/doc/stable/reference/generated/numpy.lib
 from __future__ import annotations
 
 import os
+import warnings
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent.sources.array import take_rows
 from fastxent.sources.base import FormatError
 
 
 class NpySource:
-    """Rows of a ``.npy`` file of any size."""
+    """Rows of a ``.npy`` file of any size; with ``labels`` every item is a row."""
 
     in_memory = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], labels: bool = False) -> None:
         self.path = Path(path)
         self.name = str(path)
         with open(self.path, "rb") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                if version == (1, 0):
-                    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                elif version == (2, 0):
-                    shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-                else:
-                    raise FormatError(f"{self.name}: .npy version {version} is not known; known: 1.0, 2.0")
-            except FormatError:
-                raise
-            except ValueError as error:
-                raise FormatError(f"{self.name}: no .npy header at byte 0: {error}") from None
+            shape, fortran, dtype = _header(file, self.name)
             self._offset = file.tell()
             size = os.fstat(file.fileno()).st_size
-        if dtype.hasobject:
-            raise FormatError(f"{self.name}: an object array, and loading one runs code; save numbers")
-        if any(n < 0 for n in shape):
-            raise FormatError(f"{self.name}: the header has the shape {shape}")
         self.shape: tuple[int, ...] = shape
         self.dtype: np.dtype[Any] = dtype
         wanted = self._offset + prod(shape) * dtype.itemsize
@@ -53,7 +40,8 @@ class NpySource:
             raise FormatError(
                 f"{self.name}: truncated: shape {shape} of {dtype} wants {wanted} bytes, the file ends at byte {size}"
             )
-        self._row_bytes = dtype.itemsize * (shape[-1] if len(shape) > 1 else 1)
+        self.row_shape: tuple[int, ...] = () if labels else shape[-1:]
+        self._row_bytes = dtype.itemsize * prod(self.row_shape)
         # column-major rows lie scattered over the whole file: there a map that we open read-only serves better
         scattered = fortran and sum(n > 1 for n in shape) > 1
         self._map = np.load(self.path, mmap_mode="r") if scattered else None
@@ -61,9 +49,7 @@ class NpySource:
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Rows `start` to `stop` in C order; a FormatError where the file has become shorter meanwhile."""
         if self._map is not None:
-            if self._map.ndim == 2:
-                return np.ascontiguousarray(self._map[start:stop])
-            return np.ascontiguousarray(self._map[np.unravel_index(np.arange(start, stop), self.shape[:-1])])
+            return np.ascontiguousarray(take_rows(self._map, start, stop, len(self.row_shape)))
         size = (stop - start) * self._row_bytes
         raw = np.empty(size, np.uint8) if out is None else out[:size]
         place = self._offset + start * self._row_bytes
@@ -76,5 +62,30 @@ class NpySource:
                 if not count:
                     raise FormatError(f"{self.name}: truncated while it was read, at byte {place + done}")
                 done += count
-        rows = raw.view(self.dtype)
-        return rows.reshape(-1, self.shape[-1]) if len(self.shape) > 1 else rows
+        return raw.view(self.dtype).reshape(stop - start, *self.row_shape)
+
+
+def _header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype; whatever is wrong with a header is a FormatError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are fine
+            version = np.lib.format.read_magic(file)
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            elif version == (2, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+            else:
+                raise FormatError(f"{name}: .npy version {version} is not known; known: 1.0, 2.0")
+    except FormatError:
+        raise
+    except Exception as error:  # NumPy's parser lets through what Python's own raises
+        words = str(error).partition("max_header_size")[0].partition("\n")[0]
+        raise FormatError(f"{name}: no .npy header at byte 0: {words or type(error).__name__}") from None
+    if dtype.hasobject:
+        raise FormatError(f"{name}: an object array, and loading one runs code; save numbers")
+    if dtype.subdtype or dtype.names or dtype.itemsize == 0:
+        raise FormatError(f"{name}: items of dtype {dtype} are no numbers")
+    if any(n < 0 for n in shape) or prod(max(1, n) for n in shape) * dtype.itemsize >= 1 << 63:
+        raise FormatError(f"{name}: the header has the shape {shape}")
+    return shape, fortran, dtype

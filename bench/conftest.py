@@ -1,0 +1,101 @@
+"""Options of the benchmarks, and the `measure` fixture: check the result, then time it, then write down the figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import peers
+import pytest
+import truth
+import workloads
+from settings import Settings, settings_for
+from workloads import Case, Data
+from yardstick import Copy, PeakMemory, Read, alternate, rounds_for
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fastxent")
+    group.addoption("--bench-mb", type=int, default=workloads.FULL_MB, help="size of the logits in MB (default: 512)")
+    group.addoption("--bench-threads", type=int, default=None, help="threads for all libraries (default: fastxent's)")
+    group.addoption("--bench-rounds", type=int, default=9, help="rounds, of which the best counts (default: 9)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # a bare `pytest bench` finds them, too
+    config.addinivalue_line("python_files", "bench_*.py")
+    # said of those that are skipped
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """By data, so that each array is made once for all operations and libraries."""
+    order = {case: i for i, case in enumerate(workloads.CASES)}
+
+    def place(item: pytest.Item) -> int:
+        spec = getattr(item, "callspec", None)
+        return order.get(spec.params.get("case"), -1) if spec else -1
+
+    items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def settings(pytestconfig: pytest.Config) -> Settings:
+    option = pytestconfig.getoption
+    made = settings_for(option("--bench-mb"), option("--bench-threads"), option("--bench-rounds"))
+    peers.set_threads(made.threads)
+    return made
+
+
+@pytest.fixture
+def data(case: Case, library: str, settings: Settings) -> Data:
+    if library != "fastxent" and case.kind != "normal":
+        pytest.skip("hard rows: fastxent only")
+    return workloads.make(case, settings.mb, settings.threads)
+
+
+@pytest.fixture
+def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Callable[..., None]:
+    def run(
+        operation: str,
+        function: Callable[[], Any],
+        *,
+        error: Callable[[Any], float],
+        limit: float,
+        nbytes: int,
+        yardstick: Read | Copy,
+    ) -> None:
+        """Measure a function that reads (and writes) `nbytes`; its result may have a relative error of `limit`."""
+        start = time.perf_counter()
+        result = function()
+        rounds = rounds_for(time.perf_counter() - start, settings.rounds)
+        # a wrong result may not pose as a fast one
+        worst = error(result)
+        del result
+        allowed = limit if library == "fastxent" else max(limit, truth.PEER_LIMIT[data.case.dtype])
+        assert worst <= allowed, f"worst relative error {worst:.3g}, allowed {allowed:.3g}"
+
+        benchmark.group = f"{operation} {data.case}"
+        with PeakMemory() as memory:
+            figures = alternate(benchmark, function, yardstick, nbytes, rounds)
+        benchmark.extra_info.update(
+            operation=operation,
+            library=library,
+            library_version=peers.library_version(library, settings.version),
+            shape="x".join(map(str, data.x.shape)),
+            dtype=data.case.dtype,
+            data=data.case.kind,
+            correct=worst <= limit,
+            worst_relative_error=worst,
+            peak_extra_mb=memory.extra,
+            threads=settings.threads,
+            library_threads=1 if library in peers.SINGLE_THREADED else settings.threads,
+            bench_mb=settings.mb,
+            fastxent=settings.version,
+            level=settings.level,
+            cpu=settings.cpu,
+            **figures,
+        )
+
+    return run
