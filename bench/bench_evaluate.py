@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import truth
-from peers import LIBRARIES
+from peers import pairs
 from peers_evaluate import evaluate
 from settings import Settings
 from workloads import CASES, Case, Data
 from yardstick import Read
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "library"), pairs(CASES))
 def test_evaluate(measure: Callable[..., None], data: Data, case: Case, library: str, settings: Settings) -> None:
     call = evaluate(library, data, settings.threads)
     want = truth.evaluation(data, settings.threads)

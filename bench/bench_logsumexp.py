@@ -12,8 +12,7 @@ from workloads import CASES, Case, Data
 from yardstick import Read
 
 
-@pytest.mark.parametrize("library", peers.LIBRARIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "library"), peers.pairs(CASES))
 def test_logsumexp(measure: Callable[..., None], data: Data, case: Case, library: str, settings: Settings) -> None:
     want = truth.row_values(data, settings.threads)["lse"]
     measure(

@@ -13,8 +13,7 @@ from workloads import CASES, Case, Data
 from yardstick import Copy
 
 
-@pytest.mark.parametrize("library", peers.LIBRARIES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "library"), peers.pairs(CASES))
 def test_softmax(measure: Callable[..., None], data: Data, case: Case, library: str, settings: Settings) -> None:
     # pages that were touched before: the system's work of giving new ones is no part of the time
     out = np.zeros(data.x.shape, truth.result_dtype(case.dtype))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from workloads import Data
+from workloads import Case, Data
 
 import fastxent as fx
 
@@ -27,6 +27,16 @@ SINGLE_THREADED = ("scipy", "numpy")
 _DISTRIBUTION = {"pytorch": "torch"}
 
 Call = Callable[[], Any]
+
+
+def pairs(cases: Iterable[Case], libraries: Iterable[str] = LIBRARIES) -> list[Any]:
+    """What to measure: all libraries on normal rows, fastxent alone on hard ones."""
+    return [
+        pytest.param(case, library, id=f"{case}-{library}")
+        for case in cases
+        for library in libraries
+        if library == "fastxent" or case.kind == "normal"
+    ]
 
 
 def set_threads(threads: int) -> None:

@@ -20,12 +20,12 @@ class Settings:
     cpu: str
 
 
-def settings_for(mb: int, threads: int | None, rounds: int) -> Settings:
-    """`threads` None takes fastxent's own default."""
+def settings_for(mb: int, threads: int | None, rounds: int | None) -> Settings:
+    """The defaults: fastxent's own number of threads, and 9 rounds, or 3 where the data fit a cache anyway."""
     return Settings(
         mb=mb,
         threads=threads or fx.get_num_threads(),
-        rounds=rounds,
+        rounds=rounds or (9 if mb > 64 else 3),
         version=_version(),
         level=str(config()["level"]),
         cpu=str(config()["cpu"]),

@@ -110,7 +110,8 @@ def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> 
         return Logits(array, _KINDS[native_dtype], None if dtype.isnative else native_dtype)
     if dtype.kind in "uib":
         return Logits(array, F64, np.dtype(np.float64))
-    raise TypeError(f"{name} has dtype {dtype}; it must be {_STORAGE}")
+    hint = "; raw bfloat16, as ml_dtypes saves it, wants logits_dtype='bfloat16'" if dtype == np.dtype("V2") else ""
+    raise TypeError(f"{name} has dtype {dtype}; it must be {_STORAGE}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +252,7 @@ def _overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, 10_000)  # type: ignore[arg-type, unused-ignore]
     except np.exceptions.TooHardError:
         return True
 

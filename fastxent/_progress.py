@@ -31,19 +31,26 @@ def progress_bar(wanted: bool | Callable[[int, int], None], total: int, what: st
             report(count, total)
 
         yield tell
-    elif wanted and sys.stderr.isatty():
+    elif wanted and sys.stderr is not None and sys.stderr.isatty():
         try:
             import rich.progress
         except ImportError:
             yield from _plain(total, what)
         else:
+            import rich.console
+            import rich.text
+
+            class Rate(rich.progress.ProgressColumn):
+                def render(self, task: rich.progress.Task) -> rich.text.Text:
+                    return rich.text.Text(f"{task.completed:,.0f} rows, {task.speed or 0:,.0f} rows/s")
+
             with rich.progress.Progress(
-                "{task.description}",
+                rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.BarColumn(),
                 rich.progress.TaskProgressColumn(),
-                "{task.completed:,.0f} rows",
+                Rate(),
                 rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-                console=rich.get_console().__class__(stderr=True),
+                console=rich.console.Console(stderr=True),
                 transient=True,
             ) as bar:
                 task = bar.add_task(what, total=total)

@@ -18,22 +18,26 @@ from fastxent._threads import get_num_threads
 # modes of the kernels (_kernels/entry.pxi)
 LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX = range(5)
 
-# 2^23 elements are 2 ms at the speed of reading, and 50 ms where a row is all out of the ordinary
+# 2^23 elements are 2 ms at the speed of reading, 2^16 rows about as much where rows are short
 BLOCK_ELEMENTS = 1 << 23
-BLOCK_ROWS = 1 << 18
+BLOCK_ROWS = 1 << 16
+# a row out of the ordinary whose class axis is strided is read element by element, each a cache miss
+STRIDED_ELEMENTS = 1 << 20
 # below this a second thread costs more than it brings
 SERIAL_ELEMENTS = 1 << 16
 
 
-def blocks(rows: int, classes: int, segments: int) -> Iterator[tuple[int, int, int, int]]:
+def blocks(
+    rows: int, classes: int, segments: int, elements: int = BLOCK_ELEMENTS
+) -> Iterator[tuple[int, int, int, int]]:
     """Ranges of rows, and of segments where a row is more than a block: (row0, row1, segment0, segment1)."""
-    if classes > BLOCK_ELEMENTS:
-        step = BLOCK_ELEMENTS // kernels.segment_columns
+    if classes > elements:
+        step = max(1, elements // kernels.segment_columns)
         for row in range(rows):
             for segment in range(0, segments, step):
                 yield row, row + 1, segment, min(segment + step, segments)
         return
-    step = min(BLOCK_ROWS, max(1, BLOCK_ELEMENTS // max(1, classes)))
+    step = min(BLOCK_ROWS, max(1, elements // max(1, classes)))
     for row in range(0, rows, step):
         yield row, min(row + step, rows), 0, segments
 
@@ -71,7 +75,9 @@ def run(
         )
         classes = piece.shape[class_axis]
         workspace = None
-        for row0, row1, segment0, segment1 in blocks(rows.count, classes, rows.segments):
+        strided = classes > 1 and piece.strides[class_axis] != piece.itemsize
+        most = min(STRIDED_ELEMENTS, BLOCK_ELEMENTS) if strided else BLOCK_ELEMENTS
+        for row0, row1, segment0, segment1 in blocks(rows.count, classes, rows.segments, most):
             if rows.segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.partial_size, np.uint8)
             elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)

@@ -14,25 +14,37 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from fastxent import report
-from fastxent._threads import set_num_threads
+from fastxent._threads import MOST_THREADS, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import config, show_config
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation
 
 
+def _integer(text: str, least: int, most: int) -> int:
+    try:
+        n = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer") from None
+    if not least <= n <= most:
+        raise argparse.ArgumentTypeError(f"must be from {least:,} to {most:,}, got {n:,}")
+    return n
+
+
 def _topk(text: str) -> tuple[int, ...]:
-    ks = tuple(int(k) for k in text.split(","))
-    if any(k < 1 for k in ks):
-        raise argparse.ArgumentTypeError("every k must be at least 1")
-    return ks
+    return tuple(_count(k) for k in text.split(","))
 
 
 def _count(text: str) -> int:
-    n = int(text)
-    if n < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return n
+    return _integer(text, 1, 1 << 40)
+
+
+def _bins(text: str) -> int:
+    return _integer(text, 1, 10_000)
+
+
+def _threads(text: str) -> int:
+    return _integer(text, 1, MOST_THREADS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,11 +67,11 @@ def parser() -> argparse.ArgumentParser:
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
     ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
     ev.add_argument("--topk", type=_topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
-    ev.add_argument("--bins", type=_count, default=15, metavar="N", help="bins of the reliability table (15)")
+    ev.add_argument("--bins", type=_bins, default=15, metavar="N", help="bins of the reliability table (15)")
     ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")
     ev.add_argument("--logits-dtype", choices=["bfloat16"], help="what raw 16-bit logits stand for")
     ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
-    ev.add_argument("--threads", type=_count, metavar="N", help="number of threads (all CPUs of this process)")
+    ev.add_argument("--threads", type=_threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
     ev.set_defaults(run=_eval, parser=ev)
 
@@ -74,18 +86,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         status: int = args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("fastxent: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
     except BrokenPipeError:
         # the reader of our output has gone; keep Python from complaining once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
-        print(f"fastxent: {_one_line(error)}", file=sys.stderr)
+        _complain(_one_line(error))
         return 1
+
+
+def _complain(words: str) -> None:
+    if sys.stderr is not None:  # closed by whoever started us
+        print(f"fastxent: {words}", file=sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:
@@ -104,6 +122,12 @@ def _eval(args: argparse.Namespace) -> int:
         args.parser.error("a file of logits is wanted, or --demo")
     if not args.demo and not labels:
         args.parser.error("a file of labels is wanted")
+    if args.json == "":
+        args.parser.error("--json wants a file name, or -")
+    if args.json and args.json != "-":
+        # before an hour of reading, not after it
+        with open(args.json, "a"):
+            pass
     if args.threads:
         set_num_threads(args.threads)
     if args.demo:
@@ -122,14 +146,14 @@ def _eval(args: argparse.Namespace) -> int:
         report.write(result)
     if args.strict and (result.invalid or result.nonfinite):
         what = [
-            f"{count:,} {name}, the first in row {first}"
+            f"{count:,} {name if count > 1 else name[:-1]}, the first in row {first}"
             for count, name, first in (
                 (result.invalid, "invalid labels", result.first_invalid),
                 (result.nonfinite, "non-finite rows", result.first_nonfinite),
             )
             if count
         ]
-        print(f"fastxent: {'; '.join(what)}", file=sys.stderr)
+        _complain("; ".join(what))
         return 1
     return 0
 

@@ -109,24 +109,32 @@ def text(e: Evaluation) -> str:
 def write(e: Evaluation, file: TextIO | None = None) -> None:
     """Write the report: with rich, where it is installed and `file` is a terminal, else as plain text."""
     file = sys.stdout if file is None else file
+    if file is None:  # closed by whoever started us
+        return
     if file.isatty():
         try:
             import rich.console
         except ImportError:
             pass
         else:
-            console = rich.console.Console(file=file, highlight=False)
+            console = rich.console.Console(file=file, highlight=False, markup=False)
             for part in _rich(e):
                 console.print(part)
             return
-    file.write(text(e))
+    plain = text(e)
+    try:
+        plain.encode(file.encoding or "utf-8")
+    except UnicodeEncodeError:
+        plain = plain.replace("±", "+/-").encode("ascii", "replace").decode()
+    file.write(plain)
 
 
 def _rich(e: Evaluation) -> list[Any]:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    main = Table(title=title(e), box=box.SIMPLE_HEAD, show_header=False, title_justify="left")
+    main = Table(title=Text(title(e)), box=box.SIMPLE_HEAD, show_header=False, title_justify="left")
     main.add_column()
     main.add_column(justify="right", style="bold")
     main.add_column(style="dim")

@@ -15,7 +15,7 @@ from fastxent import reference
 
 INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean")
-FLOATS = ("float64", "float32", "float16", "bfloat16")
+FLOATS = ("float64", "float32", "float16", "bfloat16")  # the last is ml_dtypes', registered by layouts
 INTEGERS = ("int8", "int64", "uint16", "uint64", "bool")
 
 
@@ -47,9 +47,9 @@ def outcome(*args, module=fx, **options):
 def twins(logits, target, weight=None, values=None, **options):
     """The kernels and the reference: the same values or the same kind of error, with every reduction."""
     plain = {key: value for key, value in options.items() if key != "logits_dtype"}
+    values = logits if values is None else values
     for reduction in REDUCTIONS:
-        given = logits if values is None else values
-        expected = outcome(given, target, weight, module=reference, reduction=reduction, **plain)
+        expected = outcome(values, target, weight, module=reference, reduction=reduction, **plain)
         result = outcome(logits, target, weight, reduction=reduction, **options)
         if isinstance(expected, type) or isinstance(result, type):
             assert result is expected
@@ -64,12 +64,6 @@ def twins(logits, target, weight=None, values=None, **options):
                 near(result.astype(dtype), expected, 2 * ulps)
 
 
-def dtype_of(name):
-    if name == "bfloat16":
-        return pytest.importorskip("ml_dtypes", reason="bfloat16 arrays come from ml_dtypes").bfloat16
-    return np.dtype(name)
-
-
 def problem(shape=(6, 5), dtype="float64", seed=0, axis=None):
     """Rows of all kinds (peaked, tied, masked, far off) and labels, some of them ignored."""
     rng = np.random.default_rng(seed)
@@ -82,7 +76,7 @@ def problem(shape=(6, 5), dtype="float64", seed=0, axis=None):
     target = np.where(rng.random(target.shape) < 0.15, -100, target)
     if dtype in INTEGERS:
         x = abs(np.where(x == -INF, 0, x)) % 100
-    return np.moveaxis(x, -1, axis).astype(dtype_of(dtype)), target
+    return np.moveaxis(x, -1, axis).astype(dtype), target
 
 
 # of torch/testing/_internal/common_modules.py and common_methods_invocations.py, test/test_nn.py
@@ -130,30 +124,11 @@ def test_pytorchs_precision():
     assert double == pytest.approx(float(pytorchs(logits.astype(np.float64), target)), rel=1e-13)
 
 
-def test_labels_count_in_their_own_dtype():
-    logits = np.zeros((3, 200))
-    small = np.array([-100, 1, 2]).astype(np.uint8)
-    assert fx.cross_entropy(logits, small, reduction="none").tolist() == [math.log(200)] * 3  # 156 is a class
-    twins(logits, small)
-    with pytest.raises(IndexError, match=rf"^target\[0\] is {2**64 - 100}, outside \[0, 200\)$"):
-        fx.cross_entropy(logits, np.array([2**64 - 100, 1, 2], np.uint64))
-    twins(logits, np.array([2**64 - 100, 1, 2], np.uint64), invalid="ignore")
-    twins(logits, np.array([2**64 - 100, 1, 2], np.uint64), ignore_index=2**64 - 100)
-    twins(logits, np.array([-100, 1, 2], np.int8))
-    twins(logits[:, :2], [True, False, True])
-    for ignore_index in (2**70, -(2**70), 2**31, True, 0):
-        twins(logits, np.array([0, 1, 2], np.int32), ignore_index=ignore_index)
-    for dtype in ("int8", "uint8", "int64", "uint64"):
-        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
-        twins(logits, np.array([least, most, 0], dtype), invalid="ignore")
-        twins(logits, np.array([least, most, most], dtype))
-
-
 def test_rows_that_count_nothing():
     logits = [[-INF, 0.0, 0.0], [-INF, 0.0, 0.0], [NAN, 0.0, 0.0], [INF, 0.0, 1.0], [INF, 0.0, -INF], [0.0, 0.0, 0.0]]
     target, weight = [0, 1, 0, -100, 0, 7], [0.0, 2.0, 1.0]
     for dtype in FLOATS:
-        x = np.array(logits).astype(dtype_of(dtype))
+        x = np.array(logits).astype(dtype)
         for rows in (x, np.asfortranarray(x)):
             twins(rows, target, weight, invalid="ignore")
             twins(rows, target, weight)
@@ -165,11 +140,9 @@ def test_rows_that_count_nothing():
 def test_weights_of_any_dtype(weight):
     for dtype in ("float64", "float32", ">f8", "float16", "bfloat16"):
         for kind in ("float64", "float32"):
-            twins(*problem(dtype=kind), np.array(weight).astype(dtype_of(dtype)))
+            twins(*problem(dtype=kind), np.array(weight).astype(dtype))
+    twins(*problem(), np.broadcast_to(weight, (2, 5))[0])
     twins(*problem(), weight)
-    frozen = np.repeat(np.array(weight), 2)[::2]
-    frozen.flags.writeable = False
-    twins(*problem(), frozen)
 
 
 def test_odd_weights_count_as_they_are():
@@ -218,28 +191,35 @@ def test_sums_and_means_are_exact():
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -3])
 def test_logits_of_any_dtype_layout_and_axis(dtype, axis):
     x, target = problem((3, 4, 5), dtype, axis=1 if axis is None else axis)
+    twins(np.broadcast_to(x[:1], x.shape), target, axis=axis)
+    expected = reference.cross_entropy(x, target, axis=axis, reduction="none")
     for _, scores in layouts(x):
         before = scores.tobytes()
-        twins(scores, target, axis=axis)
+        near(fx.cross_entropy(scores, target, axis=axis, reduction="none"), expected, 5.5)
         assert scores.tobytes() == before
-    twins(np.broadcast_to(x[:1], x.shape), target, axis=axis)
 
 
 def test_bfloat16_as_raw_bits():
     x, target = problem((20, 7), "bfloat16")
     bits = x.view(np.uint16)
-    for raw in (
-        bits,
-        bits.astype(">u2"),
-        bits.view(np.int16),
-        np.asfortranarray(bits),
-        bits.view("V2"),
-        x,
-        bits[:, ::-1],
-    ):
+    for raw in (bits, bits.astype(">u2"), bits.view("i2"), np.asfortranarray(bits), bits.view("V2"), x, bits[:, ::-1]):
         values = x[:, ::-1] if raw.strides[1] < 0 else x
         twins(raw, target, values=values, logits_dtype="bfloat16")
     assert fx.cross_entropy(bits, target) != fx.cross_entropy(x, target)  # 16-bit integers are integers otherwise
+
+
+def test_arguments_of_other_libraries():
+    x, target = problem((6, 5, 2))
+    weight = np.array([0.5, 2.0, 1.0, 0.0, 1.0])
+    twins(x.tolist(), target.tolist(), weight.tolist())
+    torch = pytest.importorskip("torch", reason="takes PyTorch's tensors")
+    tensor = torch.tensor(x, requires_grad=True)
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        held = tensor.to(dtype)
+        twins(held, torch.tensor(target), torch.tensor(weight, dtype=dtype, requires_grad=True), values=held.tolist())
+    jnp = pytest.importorskip("jax.numpy", reason="takes JAX's arrays")
+    for dtype in ("bfloat16", "float16", "float32"):
+        twins(jnp.asarray(x, dtype), jnp.asarray(target, "int8"), jnp.asarray(weight, dtype))
 
 
 SPECIAL_ROWS = (
@@ -253,7 +233,7 @@ SPECIAL_ROWS = (
 def test_special_rows(row):
     """numerics.md's table: alone, among others, contiguous and strided, each label."""
     for dtype in FLOATS:
-        x = np.array(row).astype(dtype_of(dtype))
+        x = np.array(row).astype(dtype)
         for label in {0, len(row) - 1, len(row) // 2}:
             twins(x, label)
             rows = np.array([[2.0] * len(row), row, [-3.0] * len(row)]).astype(x.dtype)
@@ -274,7 +254,7 @@ def test_huge_logits_do_not_overflow():
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int8"])
 def test_many_classes(classes, dtype):
     """Several column segments of 65,536; labels in each, the largest logit in one or another."""
-    x = (np.random.default_rng(6).integers(-40, 40, (5, classes)) / 8).astype(dtype_of(dtype))
+    x = (np.random.default_rng(6).integers(-40, 40, (5, classes)) / 8).astype(dtype)
     x[0, 66_000] = x[1, 3] = x[2, -1] = 100
     x[3, :] = 3
     for scores in (x, np.asfortranarray(x), x.repeat(2, axis=1)[:, ::2]):
@@ -288,23 +268,7 @@ def truth_of(row, label):
     """log1p of the sum of the other terms' exponentials, exactly summed."""
     if label < 0:
         return 0.0
-    top = row.max()
-    rest = math.fsum(np.exp(np.delete(row, label) - row[label]).tolist())
-    return math.log1p(rest) if math.isfinite(top) else NAN
-
-
-def test_out_takes_the_losses():
-    for dtype in ("float64", "float16", ">f4", "int8"):
-        x, target = problem((4, 5, 3), dtype)
-        expected = fx.cross_entropy(x, target, reduction="none")
-        wide = np.full((8, 6), NAN, expected.dtype)
-        for out in (np.empty_like(expected), np.empty_like(expected, order="F"), wide[::-2, 1::2]):
-            assert fx.cross_entropy(x, target, reduction="none", out=out) is out
-            np.testing.assert_array_equal(out, expected)
-        assert np.isnan(wide).sum() == 36
-    alone = np.empty(())
-    assert fx.cross_entropy([0.0, 0.0], 1, reduction="none", out=alone) is alone
-    assert alone == math.log(2)
+    return math.log1p(math.fsum(np.exp(np.delete(row, label) - row[label]).tolist()))
 
 
 @st.composite
@@ -322,11 +286,8 @@ def problems(draw):
     axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1))
     labels = list(x.shape)
     classes = labels.pop(min(1, x.ndim - 1) if axis is None else axis)
-    target = draw(
-        hnp.arrays(
-            draw(st.sampled_from(["i1", "<i2", ">i8", "u1", ">u4", "<u8"])), labels, elements=st.integers(0, classes)
-        )
-    )
+    kind = draw(st.sampled_from(["i1", "<i2", ">i8", "u1", ">u4", "<u8"]))
+    target = draw(hnp.arrays(kind, tuple(labels), elements=st.integers(0, classes)))
     weight = draw(st.none() | st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=classes, max_size=classes))
     options = {"invalid": ("raise", "ignore"), "empty": ("nan", "zero", "raise"), "ignore_index": (-100, 0, 1, 300)}
     return x, target, weight, {"axis": axis, **{k: draw(st.sampled_from(v)) for k, v in options.items()}}

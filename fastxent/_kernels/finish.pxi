@@ -146,7 +146,8 @@ cdef void stats_of(
     # gap = lse - top of the others = -log of the largest probability among them
     if out.argmax == label:
         gap = (x_label - p.top) + loss
-        out.confidence = out.p_label
+        # of the loss before rounding: the largest probability is the row's own, whatever its label
+        out.confidence = exp_(-loss)
     else:
         gap = out.lse - p.top
         if gap < 0.125:

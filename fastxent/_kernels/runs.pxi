@@ -146,10 +146,17 @@ cdef inline const char *group_at(
     return start + g * bytes_
 
 
+cdef inline uint64_t minus_infinity(int kind) noexcept nogil:
+    """The bits of -inf, repeated to fill 8 bytes."""
+    if kind == F64:
+        return 0xfff0000000000000ULL
+    if kind == F32:
+        return 0xff800000ff800000ULL
+    return 0xfc00fc00fc00fc00ULL if kind == F16 else 0xff80ff80ff80ff80ULL
+
+
 cdef inline void put_minus_infinity(char *p, int kind, Py_ssize_t i) noexcept nogil:
-    cdef uint64_t bits = 0xfff0000000000000ULL if kind == F64 else 0xff800000U if kind == F32 else (
-        0xfc00 if kind == F16 else 0xff80
-    )
+    cdef uint64_t bits = minus_infinity(kind)
     memcpy(p + i * itemsize(kind), &bits, itemsize(kind))
 
 
@@ -165,14 +172,15 @@ cdef inline void lay_run(
 ) noexcept nogil:
     """Look at a contiguous run where it lies; only the hole's group and a partial last one are copied, as they are."""
     cdef Py_ssize_t lanes = group_length(like), size = itemsize(kind), rest = n % lanes, i
+    cdef uint64_t filling = minus_infinity(kind)
     run.start = p
     run.groups = (n + lanes - 1) // lanes
     run.hole_group = -1
     run.tail_group = -1
     if rest:
         run.tail_group = run.groups - 1
-        for i in range(rest, lanes):
-            put_minus_infinity(tail_copy, kind, i)
+        for i in range(16):
+            memcpy(tail_copy + 8 * i, &filling, 8)
         memcpy(tail_copy, p + (n - rest) * size, rest * size)
     if 0 <= hole < n:
         if hole >= n - rest:

@@ -242,7 +242,7 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 #define FX_LN2_HI_D 0x1.62e42fefa39efp-1
 #define FX_LN2_LO_D 0x1.abc9e3b39803fp-56
 #define FX_FAR_F 65536.0               /* beyond this a reference is subtracted before the exponential */
-#define FX_FAR_D 1099511627776.0
+#define FX_FAR_D 1073741824.0          /* 2^30: further off, n ln2 in the logarithm would want a third constant */
 #else
 #define FX_LN2_HI_F 0x1.63p-1f
 #define FX_LN2_LO_F -0x1.bd0106p-13f

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent.sources.array import take_rows
 from fastxent.sources.base import FormatError
 
 
@@ -42,27 +41,41 @@ class NpySource:
             )
         self.row_shape: tuple[int, ...] = () if labels else shape[-1:]
         self._row_bytes = dtype.itemsize * prod(self.row_shape)
-        # column-major rows lie scattered over the whole file: there a map that we open read-only serves better
-        scattered = fortran and sum(n > 1 for n in shape) > 1
-        self._map = np.load(self.path, mmap_mode="r") if scattered else None
+        # column-major: a row lies scattered over the whole file
+        self._column_major = fortran and sum(n > 1 for n in shape) > 1
+        if self._column_major and len(shape) - len(self.row_shape) != 1:
+            raise FormatError(f"{self.name}: column-major with {len(shape)} axes; save it with np.ascontiguousarray")
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Rows `start` to `stop` in C order; a FormatError where the file has become shorter meanwhile."""
-        if self._map is not None:
-            return np.ascontiguousarray(take_rows(self._map, start, stop, len(self.row_shape)))
+        if self._column_major:
+            return self._read_columns(start, stop)
         size = (stop - start) * self._row_bytes
         raw = np.empty(size, np.uint8) if out is None else out[:size]
-        place = self._offset + start * self._row_bytes
-        target = memoryview(raw.data)
-        done = 0
         with open(self.path, "rb", buffering=0) as file:
-            file.seek(place)
-            while done < size:
-                count = file.readinto(target[done:])
-                if not count:
-                    raise FormatError(f"{self.name}: truncated while it was read, at byte {place + done}")
-                done += count
+            self._fill(file, self._offset + start * self._row_bytes, memoryview(raw.data))
         return raw.view(self.dtype).reshape(stop - start, *self.row_shape)
+
+    def _read_columns(self, start: int, stop: int) -> NDArray[Any]:
+        """The same of a column-major file: a short read for each column, then a transposing copy."""
+        n, columns = self.shape
+        size = self.dtype.itemsize
+        raw = np.empty((columns, (stop - start) * size), np.uint8)
+        with open(self.path, "rb", buffering=0) as file:
+            for column in range(columns):
+                self._fill(file, self._offset + (column * n + start) * size, memoryview(raw[column].data))
+        rows = np.ascontiguousarray(raw.view(self.dtype).T)
+        return rows
+
+    def _fill(self, file: BinaryIO, place: int, target: memoryview) -> None:
+        """Read into all of `target` from byte `place` on."""
+        file.seek(place)
+        done = 0
+        while done < len(target):
+            count = file.readinto(target[done:])  # type: ignore[attr-defined]
+            if not count:
+                raise FormatError(f"{self.name}: truncated while it was read, at byte {place + done}")
+            done += count
 
 
 def _header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -1,0 +1,379 @@
+"""evaluate and Evaluator: every field against the oracle and against NumPy, the same bits however the work is split."""
+
+import copy
+import dataclasses
+import functools
+import json
+import math
+import operator
+import os
+import pickle
+import subprocess
+import sys
+
+import ml_dtypes
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastxent as fx
+from fastxent import _dispatch, evaluator, reference
+from fastxent.evaluator import Evaluator
+
+INF, NAN = math.inf, math.nan
+DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
+# of the row values: 4 ULP of the row's dtype, but for what goes through an exp of a loss of 50
+RELATIVE = {"f64": 1e-13, "f32": 1e-6, "f16": 1e-6, "bf16": 1e-6}
+EXPONENTIALS = ("perplexity", "accuracy_bound", "expected_accuracy", "perplexity_stderr")
+DIFFERENCES = ("ece", "mce", "cross_entropy_stderr", "perplexity_stderr", "accuracy_stderr")  # what may cancel
+OUTSIDE = ("first_invalid", "first_nonfinite", "provenance")  # not in the reference's dictionary
+
+
+def hard(c):
+    """Rows of every hard kind and their labels: ordinary ones, then one of infinite loss, then those left out."""
+    plain = np.random.default_rng(c).normal(0, 3, c)
+    mid, last = c // 2, c - 1
+
+    def put(places, value):
+        row = plain.copy()
+        row[places] = value
+        return row
+
+    used = [(plain, mid), (plain - 1e4, last), (plain + 1e4, mid)]
+    used += [(put(mid, 50.0), mid), (put(0, 50.0), last), (put(slice(1, None, 2), -INF), 0)]  # peaked, peaked, masked
+    used += [(np.zeros(c), mid), (np.round(plain), mid), (put([0, last], 9.0), 0), (put([0, last], 9.0), last)]  # ties
+    infinite = [(put(0, -INF), 0)] if c > 1 else []
+    out = [(put(mid, NAN), 0), (put(last, INF), 0), (np.full(c, -INF), mid)]
+    out += [(put(0, NAN), -100), (plain, -100), (put(0, NAN), c), (plain, -1)]
+    return used, infinite, out
+
+
+def pack(cases, dtype):
+    return np.array([row for row, _ in cases]).astype(dtype), np.array([label for _, label in cases])
+
+
+def assert_close(got, want, relative, name=""):
+    """`got` has all that `want` has; integers are equal, floats within their tolerance."""
+    if isinstance(want, dict):
+        for key in want:
+            assert_close(got[key], want[key], relative, key if isinstance(key, str) else name)
+    elif isinstance(want, (list, tuple)):
+        assert len(got) == len(want), name
+        for one, other in zip(got, want, strict=True):
+            assert_close(one, other, relative, name)
+    elif isinstance(want, int):
+        assert got == want, name
+    else:
+        factor = 20 if name in EXPONENTIALS else 1
+        absolute = 3 * relative * max(1.0, abs(want)) if name in DIFFERENCES else 0.0
+        assert got == pytest.approx(want, rel=factor * relative, abs=absolute, nan_ok=True), name
+
+
+def numbers(result):
+    """All of it but where it came from; NaN as text, so that == compares it."""
+    return {k: v for k, v in result.to_dict().items() if k != "provenance"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("c", [1, 2, 10, 300, 5000, 70000])
+def test_against_reference(c, dtype):
+    used, infinite, out = hard(c)
+    parts = [used + out, used + infinite + out]
+    if c <= 300:  # every row alone: a mean could hide one in a thousand
+        parts += [[case] for case in used + infinite + out]
+    elif c > 5000:  # the reference takes its time
+        parts = [used[2:8] + out[:3]]
+    for cases in parts:
+        x, y = pack(cases, DTYPES[dtype])
+        got = dataclasses.asdict(fx.evaluate(x, y, topk=(1, 2, 5)))
+        want = reference.evaluate(x.astype(float), y, topk=(1, 2, 5))
+        assert_close(got, want, RELATIVE[dtype])
+        assert got.keys() - want.keys() == set(OUTSIDE)
+
+
+def script(x, y, bins):
+    """A plain evaluation in NumPy, float64; all rows are used."""
+    x, n = x.astype(float), len(x)
+    own = x[np.arange(n), y]
+    lse = np.log(np.exp(x).sum(1))
+    p = np.exp(x - lse[:, None])
+    loss, onehot = lse - own, np.eye(x.shape[1])[y]
+    rank = np.array([(row > a).sum() + (row[:k] == a).sum() for row, a, k in zip(x, own, y, strict=True)])
+    hit, place = rank == 0, np.minimum((p.max(1) * bins).astype(int), bins - 1)
+    groups = [(hit[place == b], p.max(1)[place == b]) for b in range(bins)]
+    return {
+        "cross_entropy": loss.mean(),
+        "cross_entropy_stderr": loss.std(ddof=1) / n**0.5,
+        "bits": loss.mean() / np.log(2),
+        "perplexity": np.exp(loss.mean()),
+        "perplexity_stderr": np.exp(loss.mean()) * loss.std(ddof=1) / n**0.5,
+        "z_loss": (lse**2).mean(),
+        "accuracy_bound": np.exp(-loss.mean()),
+        "expected_accuracy": p[np.arange(n), y].mean(),
+        "accuracy": (x.argmax(1) == y).mean(),
+        "accuracy_stderr": hit.std(ddof=1) / n**0.5,
+        "topk": {k: (rank < k).mean() for k in (1, 3)},
+        "mean_rank": rank.mean(),
+        "mean_reciprocal_rank": (1 / (1 + rank)).mean(),
+        "entropy": -(p * np.log(p)).sum(1).mean(),
+        "brier": ((p - onehot) ** 2).sum(1).mean(),
+        "ece": sum(abs(h.sum() - q.sum()) for h, q in groups) / n,
+        "mce": max(abs(h.mean() - q.mean()) for h, q in groups if len(h)),
+        "reliability": [{"count": len(h), "accuracy": h.mean() if len(h) else NAN} for h, _ in groups],
+    }
+
+
+@pytest.mark.parametrize("c", [2, 10, 300])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_against_numpy(c, dtype):
+    rng = np.random.default_rng(c)
+    x = rng.normal(0, 2, (500, c)).astype(DTYPES[dtype])
+    y = np.where(rng.random(500) < 0.5, x.astype(float).argmax(1), rng.integers(0, c, 500))
+    got = dataclasses.asdict(fx.evaluate(x, y, topk=(1, 3), bins=7))
+    assert_close(got, script(x, y, 7), max(RELATIVE[dtype], 1e-12))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_entropy(dtype):
+    rng = np.random.default_rng(3)
+    for gap in (0.0, 1.0, 5.0, 20.0, 40.0, 80.0, *([300.0, 690.0] if dtype == "f64" else [])):
+        row = rng.normal(0, 1, 300).astype(DTYPES[dtype])
+        row[3], row[7] = -500, row.max() + gap
+        row += 1e4 if gap == 5.0 else 0
+        with mpmath.workdps(400):
+            terms = [mpmath.exp(mpmath.mpf(float(v)) - float(row[7])) for v in row]
+            total = mpmath.fsum(terms)
+            truth = float(-mpmath.fsum(t / total * mpmath.log(t / total) for t in terms))
+        for label in (7, 0, 3):
+            assert fx.evaluate(row[None], [label]).entropy == pytest.approx(truth, rel=RELATIVE[dtype], abs=0), gap
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mean_is_that_of_cross_entropy(dtype):
+    for c in (1, 2, 10, 300):
+        used, infinite, out = hard(c)
+        x, y = pack(used * 7 + out[3:5], DTYPES[dtype])  # but for what raises or is NaN there
+        assert fx.evaluate(x, y).cross_entropy == fx.cross_entropy(x, y, reduction="mean")
+        x, y = pack(used[:1] + infinite, DTYPES[dtype])
+        assert fx.evaluate(x, y).cross_entropy == fx.cross_entropy(x, y) == (INF if infinite else 0.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.floats(-30, 30, width=16), min_size=1, max_size=4),
+    st.integers(0, 3),
+    st.lists(st.floats(0, 2**-10, width=32), min_size=1, max_size=4),
+    st.sampled_from(list(DTYPES)),
+)
+def test_bound_below_expected_accuracy(row, label, shifts, dtype):
+    x = np.array([[row[0] + shift, *row[1:]] for shift in shifts]).astype(DTYPES[dtype])
+    result = fx.evaluate(x, np.full(len(x), label % len(row)))
+    assert result.accuracy_bound <= result.expected_accuracy
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_confidence_is_the_rows_own(dtype):
+    tie = np.zeros((1, 2), DTYPES[dtype])
+    assert [[b.count for b in fx.evaluate(tie, [label], bins=2).reliability] for label in (0, 1)] == [[0, 1]] * 2
+    row = np.array([[4.0, 1.0, -2.0]]).astype(DTYPES[dtype])
+    one, other = (fx.evaluate(row, [label], bins=1).reliability[0].confidence for label in (0, 1))
+    assert one == pytest.approx(other, rel=4e-16)
+
+
+def test_no_rows(tmp_path):
+    for dtype in DTYPES.values():
+        result = fx.evaluate(np.zeros((0, 5), dtype), np.zeros(0, int))
+        assert_close(dataclasses.asdict(result), reference.evaluate(np.zeros((0, 5)), np.zeros(0, int)), 0.0)
+        assert result.first_invalid is result.first_nonfinite is None
+    np.save(tmp_path / "x.npy", np.zeros((0, 5)))
+    assert numbers(fx.evaluate(tmp_path / "x.npy", [])) == numbers(result) == numbers(Evaluator().result())
+
+
+# ---- the same bits ----
+
+
+def _data():
+    """Hard rows of every kind among ordinary ones: 400 rows of 30 classes, float32."""
+    rng = np.random.default_rng(0)
+    used, infinite, out = hard(30)
+    x, y = pack((used + infinite + out) * 6, np.float32)
+    x = np.concatenate([x, rng.normal(0, 4, (400 - len(x), 30)).astype(np.float32)])
+    order = rng.permutation(400)
+    return x[order], np.concatenate([y, rng.integers(-1, 31, 400 - len(y))])[order]
+
+
+X, Y = _data()
+
+
+def whole():
+    one = Evaluator()
+    one.update(X, Y)
+    return one
+
+
+TRIPS = [
+    lambda e: e,
+    copy.deepcopy,
+    lambda e: pickle.loads(pickle.dumps(e)),
+    lambda e: Evaluator.from_state(json.loads(json.dumps(e.state(), allow_nan=False))),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.integers(0, len(X)), max_size=8), st.randoms(use_true_random=False))
+def test_any_chunking_and_merge_tree(cuts, random):
+    bounds = [0, *sorted(cuts), len(X)]
+    blocks = list(zip(bounds, bounds[1:], strict=False))
+    random.shuffle(blocks)
+    parts = [Evaluator() for _ in range(random.randint(1, 4))]
+    for start, stop in blocks:
+        i = random.randrange(len(parts))
+        parts[i] = random.choice(TRIPS)(parts[i])
+        parts[i].update(X[start:stop], Y[start:stop], start=start)
+    while len(parts) > 1:
+        left, right = (parts.pop(random.randrange(len(parts))) for _ in range(2))
+        left.merge(random.choice(TRIPS)(right))
+        parts.append(random.choice(TRIPS)(left))
+    assert parts[0].state() == whole().state()
+    assert numbers(parts[0].result()) == numbers(fx.evaluate(X, Y))
+
+
+def test_start_goes_on_where_the_last_block_ended():
+    one = Evaluator()
+    for start in range(0, 400, 57):
+        one.update(X[start : start + 57], Y[start : start + 57])
+    assert one.state() == whole().state()
+
+
+def test_first_places_whatever_the_order():
+    used = np.flatnonzero(Y != -100)
+    invalid = used[(Y[used] < 0) | (Y[used] >= 30)]
+    nonfinite = np.setdiff1d(used[np.isnan(X[used]).any(1) | np.isinf(X[used].max(1))], invalid)
+    backwards = Evaluator()
+    for start in range(380, -1, -20):
+        backwards.update(X[start : start + 20], Y[start : start + 20], start=start)
+    for result in (backwards.result(), fx.evaluate(X, Y)):
+        assert (result.first_invalid, result.first_nonfinite) == (invalid[0], nonfinite[0])
+        assert (result.invalid, result.nonfinite) == (len(invalid), len(nonfinite))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_threads(threads):
+    with fx.num_threads(1):
+        want = numbers(fx.evaluate(np.tile(X, (8, 1)), np.tile(Y, 8)))
+    with fx.num_threads(threads):
+        assert numbers(fx.evaluate(np.tile(X, (8, 1)), np.tile(Y, 8))) == want
+
+
+# ---- refusals and interrupts ----
+
+
+def test_refusals():
+    one = whole()
+    before = one.state()
+    others = [Evaluator(topk=(1, 2)), Evaluator(bins=3), Evaluator(ignore_index=0), Evaluator(), Evaluator()]
+    others[3].update(np.zeros((1, 4)), [0])
+    others[4]._row_format = "another"
+    for other, word in zip(others, ("options", "options", "options", "classes", "row format"), strict=True):
+        with pytest.raises(ValueError, match=word):
+            one.merge(other)
+    for x, y in ((np.zeros((1, 4)), [0]), (X, Y[1:]), (np.zeros((1, 0)), [0]), (X[:, :1].reshape(-1), Y)):
+        with pytest.raises(ValueError, match=r"classes|shape|class"):
+            one.update(x, y)
+    for x, y in ((X, Y.astype(float)), (X.astype(complex), Y), (X.astype(object), Y)):
+        with pytest.raises(TypeError, match="dtype"):
+            one.update(x, y)
+    assert one.state() == before
+    one._row_format = "another"
+    with pytest.raises(ValueError, match="row format"):
+        one.update(X, Y)
+    for options, error in (({"topk": (0,)}, ValueError), ({"bins": 0}, ValueError), ({"topk": (1.5,)}, TypeError)):
+        with pytest.raises(error):
+            fx.evaluate(X, Y, **options)
+
+
+@pytest.mark.skipif(not _dispatch.kernels.fused, reason="this is the baseline")
+def test_baseline_states_do_not_merge():
+    code = "import json, fastxent as f; e = f.Evaluator(); e.update([[0.0, 1.0]], [1]); print(json.dumps(e.state()))"
+    env = {**os.environ, "FASTXENT_LEVEL": "baseline", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    state = json.loads(subprocess.run([sys.executable, "-c", code], env=env, stdout=-1, check=True).stdout)
+    with pytest.raises(ValueError, match="row format"):
+        Evaluator().merge(Evaluator.from_state(state))
+
+
+INTEGERS = [("next",), ("counts", "rows"), ("counts", "rank"), ("hits", 0), ("bins", 0, 3), ("sums", 0, 1)]
+BROKEN = [(place, bad) for place in INTEGERS for bad in ("nonsense", 1.5, {}, None)]
+BROKEN += [(place, bad) for place in INTEGERS[1:] for bad in (-1, 2**70)]  # impossible or inconsistent
+BROKEN += [(("classes",), "x"), (("classes",), 0), (("row_format",), []), (("logits_dtype",), 7), (("bins",), [[1]])]
+BROKEN += [(("first", "invalid"), "x"), (("sums", 0, 0), "nonsense"), (("sums",), [])]
+
+
+def test_broken_states_are_refused():
+    state = whole().state()
+    states = [None, [], "no state", {}, {**state, "version": 99}, {**state, "format": "other"}]
+    states += [{k: v for k, v in state.items() if k != missing} for missing in state]
+    for (*path, last), bad in BROKEN:
+        states.append(copy.deepcopy(state))
+        functools.reduce(operator.getitem, path, states[-1])[last] = bad
+    for i, some in enumerate(states, -len(BROKEN) - len(states)):
+        with pytest.raises(ValueError, match="state"):
+            pytest.fail(f"taken: {i, BROKEN[i % len(BROKEN)], Evaluator.from_state(some)}")
+
+
+def test_interrupted_update_changes_nothing(monkeypatch):
+    def halfway(*args, **options):
+        yield next(run(*args, **options))
+        raise KeyboardInterrupt
+
+    run, one, before = evaluator.run, whole(), whole().state()
+    monkeypatch.setattr("fastxent._rows.BLOCK_ROWS", 150)
+    monkeypatch.setattr(evaluator, "run", halfway)
+    with pytest.raises(KeyboardInterrupt):
+        one.update(X, Y)
+    assert one.state() == before
+
+
+def interrupted(call, line):
+    """Whether a KeyboardInterrupt at the line-th line that runs in the package came before the end of the call."""
+    folder, count = os.path.dirname(evaluator.__file__), 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        count += event == "line"
+        if event == "line" and count == line:
+            raise KeyboardInterrupt
+        return trace if frame.f_code.co_filename.startswith(folder) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("what", ["update", "merge", "state"])
+def test_interrupt_at_any_line(what):
+    def start():
+        one, other = Evaluator(bins=2), Evaluator(bins=2)
+        one.update(X[:100], Y[:100])
+        other.update(X[100:], Y[100:], start=100)
+        call = {"update": lambda: one.update(X[100:], Y[100:]), "merge": lambda: one.merge(other), "state": one.state}
+        return one, call[what]
+
+    one, call = start()
+    before = one.state()
+    call()
+    after, line = one.state(), 1
+    one, call = start()
+    while interrupted(call, line):
+        assert one.state() in (before, after), f"neither the state before nor the one after, at line {line}"
+        one, call = start()
+        line += 1
+    assert one.state() == after
+    assert line > 10
