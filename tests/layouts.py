@@ -121,8 +121,9 @@ def layouts(values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "C", values.copy()
     yield "fortran", np.asfortranarray(values)
     yield "moved-axis", moved_axis(values)
-    yield "transposed-batch", values.transpose(*range(ndim - 1)[::-1], ndim - 1).copy().transpose(
-        *range(ndim - 1)[::-1], ndim - 1
+    yield (
+        "transposed-batch",
+        values.transpose(*range(ndim - 1)[::-1], ndim - 1).copy().transpose(*range(ndim - 1)[::-1], ndim - 1),
     )
     reverse = (slice(None, None, -1),) * ndim
     yield "reversed", values[reverse].copy()[reverse]
@@ -151,3 +152,58 @@ def layouts(values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 def classes_lie_together(array: np.ndarray) -> bool:
     """Whether the last axis is contiguous: the one thing about a layout that may choose another kernel."""
     return array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+
+
+# ---- rows ----
+
+POOL = 200  # a long row draws from this many numbers, so that a slow oracle has few exponentials to work out
+# about where kernels begin to subtract a reference first, at one level or another (simd.h, FX_FAR_F and FX_FAR_D)
+FAR = (256.0, 1024.0, 65536.0, 524288.0, 2.0**30, 2.0**40)
+
+
+def hard_rows(dtype: np.dtype, c: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of c classes of every hard kind, in the working precision."""
+    rng = np.random.default_rng(c)
+    single = dtype == np.float32
+    plain = rng.permutation(np.resize(3 * rng.standard_normal(POOL), c))
+    deep = rng.permutation(np.resize(rng.uniform(-85 if single else -690, -36, POOL), c))
+    lse = plain.max() + np.log(np.exp(plain - plain.max()).sum())
+    odd, late = np.arange(c) % 2 == 1, np.arange(c) >= c // 2
+    huge, offset = (3e38, 1e4) if single else (1.7e308, 1e300)
+
+    def put(row: np.ndarray, value: float) -> np.ndarray:
+        row = row.copy()
+        row[c // 2] = value
+        return row
+
+    yield "normal", plain
+    yield "uniform distribution", np.full(c, -np.log(c))
+    yield "equal", np.zeros(c)
+    yield "peaked", put(plain, 30.0)
+    yield "tied", np.where(odd, plain.max(), plain)
+    yield "half masked", np.where(odd, -np.inf, plain)
+    yield "one finite", put(np.full(c, -np.inf), 1.7)
+    yield "zero and tiny", put(deep, 0.0)
+    yield "zero and tiniest", put(np.full(c, deep.min()), 0.0)
+    yield "ramp up", np.sort(deep)
+    yield "ramp down", np.sort(deep)[::-1]
+    yield "far up", plain + offset
+    yield "far down", plain - offset
+    yield "both ends", np.where(odd, -huge, huge)
+    yield "huge and masked", np.where(odd, -np.inf, huge)
+    yield "subnormal", plain.round() * np.finfo(dtype).smallest_subnormal
+    yield "one far above", put(plain - 50, 40.0)
+    yield "one out of sight above", put(plain - 1000, 40.0)
+    # the running reference is raised by more than 32 binades only (rows.pxi, JUMP)
+    yield "later half 31.9 binades above", np.where(late, 0.3, -21.8)
+    yield "later one 31.9 binades above", put(np.where(late, -90.0, -21.8), 0.3)
+    yield "confident, 1e-20", put(plain, lse + 46)
+    yield "confident, least", put(plain, lse + (85 if single else 700))
+    for far in FAR:
+        for sign in (1, -1):
+            yield f"about {sign * far}", plain + sign * far
+            yield f"halves either side of {sign * far}", np.where(late, 0.5, -0.5) + sign * far
+            # one large element in each column segment
+            some = put(np.full(c, -huge), sign * far + 0.5)
+            some[-1] = sign * far - 0.5
+            yield f"two either side of {sign * far}", some

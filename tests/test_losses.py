@@ -209,13 +209,11 @@ def test_bfloat16_as_raw_bits():
 
 
 def test_arguments_of_other_libraries():
-    x, target = problem((6, 5, 2))
-    weight = np.array([0.5, 2.0, 1.0, 0.0, 1.0])
+    (x, target), weight = problem((6, 5, 2)), np.array([0.5, 2.0, 1.0, 0.0, 1.0])
     twins(x.tolist(), target.tolist(), weight.tolist())
     torch = pytest.importorskip("torch", reason="takes PyTorch's tensors")
-    tensor = torch.tensor(x, requires_grad=True)
     for dtype in (torch.bfloat16, torch.float16, torch.float64):
-        held = tensor.to(dtype)
+        held = torch.tensor(x, dtype=dtype, requires_grad=True)
         twins(held, torch.tensor(target), torch.tensor(weight, dtype=dtype, requires_grad=True), values=held.tolist())
     jnp = pytest.importorskip("jax.numpy", reason="takes JAX's arrays")
     for dtype in ("bfloat16", "float16", "float32"):

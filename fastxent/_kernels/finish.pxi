@@ -126,20 +126,20 @@ cdef void stats_of(
     exp(-mean loss) <= mean probability holds of what is reported.
     """
     cdef Partial others
-    cdef double rest, gap, p_others, loss = loss_of(p, x_label)
+    cdef double lse_lo, gap, p_others, loss = loss_of(p, x_label)
     out.loss = <float>loss if single else loss
     out.rank = p.above
     out.argmax = p.argmax
     if x_label > p.top or p.argmax < 0 or (x_label == p.top and label < p.argmax):
         out.argmax = label
-    out.lse = x_label + loss
+    two_sum(x_label, loss, &out.lse, &lse_lo)
     out.p_label = exp_(-out.loss)
     if not loss < INFINITY:
         if loss != loss:
             out.lse = out.confidence = out.entropy = out.brier = NAN
             return
         # the label is masked: the others are the whole distribution
-        lse_row(x, kind, stride, n, p, &out.lse, &rest)
+        lse_row(x, kind, stride, n, p, &out.lse, &lse_lo)
         p_others = 1.0
     else:
         p_others = -expm1_(-loss)
@@ -149,7 +149,7 @@ cdef void stats_of(
         # of the loss before rounding: the largest probability is the row's own, whatever its label
         out.confidence = exp_(-loss)
     else:
-        gap = out.lse - p.top
+        gap = (out.lse - p.top) + lse_lo
         if gap < 0.125:
             # nearly all is on one class that is not the label: its own loss has the digits
             sum_row(x, kind, stride, n, out.argmax, False, 0.0, &others)

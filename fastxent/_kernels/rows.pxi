@@ -1,12 +1,13 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
 # Row format 1. A row is cut into segments of SEGMENT columns, a segment into blocks of FX_BLOCK runs, a run into FX_RUN
-# groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group goes to lane j; a lane adds its
-# FX_RUN terms in order; the lanes are folded once in half and flushed into float64 lanes (for float64 storage into
+# groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group goes to lane j; a lane adds 8 terms
+# (4 of float64) in order; then the lanes are folded once in half and flushed into float64 lanes (for float64 storage into
 # float64 pairs that keep the rounding error); at the segment's end the wide lanes are folded as a tree. Segments merge
 # in the order of columns. All of it is counted from the row's start, so threads, blocks and strides change nothing.
 #
-# Eight additions a lane cost at most 1.8 ULP and 0.6 on average (64 cost up to 8 on constant rows). A block's terms are
+# Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane
+# to hide them in. A block's terms are
 # scaled by 2^-c, c the base-2 exponent of the largest term of the first block; only where a block's maximum runs more
 # than JUMP binades above is c raised and the block summed again from cache. Since c is an integer it changes no bit.
 # The maximum is exact and its own, so the label (the hole) never enters it: a confident row keeps its digits.
@@ -123,7 +124,7 @@ cdef inline void mend(Partial *p, vec like) noexcept nogil:
     """Take out the factor e^(n lo) that the exponential of a sum leaves (simd.h), as the largest terms have it."""
     cdef double y, g, error
     cdef int64_t n
-    if FX_FMA and -far_of(like) < p.top < far_of(like):
+    if FX_FMA and p.shift == 0.0 and -far_of(like) < p.top < far_of(like):
         n = reference(p.top)
         if vec is vf:
             y = <double>n * -<double>FX_LN2_LO_F

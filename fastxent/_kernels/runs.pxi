@@ -28,6 +28,14 @@ cdef inline Py_ssize_t run_length(vec like) noexcept nogil:
     return FX_RUN * group_length(like)
 
 
+cdef inline Py_ssize_t chain_length(vec like) noexcept nogil:
+    """Terms that a lane adds before it is flushed; it divides FX_RUN."""
+    if vec is vf:
+        return FX_CHAIN_F
+    else:
+        return FX_CHAIN_D
+
+
 cdef inline vec splat(double x, vec like) noexcept nogil:
     if vec is vf:
         return vf_splat(<float>x)
@@ -292,6 +300,10 @@ cdef inline void sum_run(
             vexp(x, magic, False, e, scale)
             for v in range(FX_NI):
                 acc[h * FX_NI + v] = vfma(e[v], scale[v], acc[h * FX_NI + v])
+        if chain_length(m) < FX_RUN and g % chain_length(m) == chain_length(m) - 1:
+            flush(acc, hi, lo)
+            for v in range(FX_NV):
+                acc[v] = splat(0, m)
     top[0] = m
     flush(acc, hi, lo)
 
@@ -335,6 +347,10 @@ cdef inline void moments_run(
                 e[v] = e[v] * scale[v]
                 aw[k % FX_NH] = vfma(e[v], ref - x[v], aw[k % FX_NH])
                 aq[k % FX_NH] = vfma(e[v], e[v], aq[k % FX_NH])
+        if chain_length(ref) < FX_RUN and g % chain_length(ref) == chain_length(ref) - 1:
+            flush(acc, hi, lo)
+            for v in range(FX_NV):
+                acc[v] = splat(0, ref)
     flush(acc, hi, lo)
     for v in range(FX_NH):
         if vec is vf:

@@ -41,7 +41,9 @@
 #define FX_PREFETCH 4096                   /* bytes ahead */
 #define FX_VF (FX_VBYTES / 4)              /* floats a vector */
 #define FX_VD (FX_VBYTES / 8)              /* doubles a vector */
-#define FX_RUN 8                           /* groups that are summed in the lanes before a flush */
+#define FX_RUN 8                           /* groups a run */
+#define FX_CHAIN_F (FX_FMA ? 8 : 4)        /* terms that a lane adds before it is flushed into a wider sum */
+#define FX_CHAIN_D 4
 #define FX_RUN_DOUBLES (FX_RUN * FX_GROUP_BYTES / 8)
 #define FX_BLOCK 16                        /* runs that share one look at the maximum */
 
@@ -248,7 +250,7 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 #define FX_LN2_LO_F -0x1.bd0106p-13f
 #define FX_LN2_HI_D FX_LN2_33
 #define FX_LN2_LO_D FX_LN2_REST
-#define FX_FAR_F 1024.0
+#define FX_FAR_F 256.0
 #define FX_FAR_D 524288.0
 #endif
 
@@ -284,8 +286,12 @@ FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *p, vf *scale) {
     FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
     FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
     FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
-    FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
-    FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+    if (FX_FMA) {
+        FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+    } else { /* the small terms first: each product is rounded here */
+        FX_EACH(vf, p, (1.0f + (r[v] + r[v] * r[v] * p[v])));
+    }
     FX_EACH(vf, scale, (vf)((vi)t[v] << 23));
 }
 
@@ -304,8 +310,12 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *p, vd *scale) {
     FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.55555555507f1p-5)));
     FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.55555555554f9p-3)));
     FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
+    if (FX_FMA) {
+        FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
+        FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
+    } else {
+        FX_EACH(vd, p, (1.0 + (r[v] + r[v] * r[v] * p[v])));
+    }
     FX_EACH(vd, scale, (vd)((vl)t[v] << 52));
 }
 

@@ -118,12 +118,15 @@ cdef inline void pixel_segment(
                     vexp(&xs[k * FX_NI], magic, False, e, scale)
                     for i in range(FX_NI):
                         acc = vfma(e[i], scale[i], acc)
-            if vec is vf:
-                vf_scale_flush(hi + v * w, factor, acc)
-            else:
-                vd_store(hi + v * w, vd_load(hi + v * w) * factor)
-                vd_store(lo + v * w, vd_load(lo + v * w) * factor)
-                vd_flush(hi + v * w, lo + v * w, acc)
+                if (k + 1) * FX_NI % chain_length(like) == 0:
+                    if vec is vf:
+                        vf_scale_flush(hi + v * w, factor, acc)
+                    else:
+                        vd_store(hi + v * w, vd_load(hi + v * w) * factor)
+                        vd_store(lo + v * w, vd_load(lo + v * w) * factor)
+                        vd_flush(hi + v * w, lo + v * w, acc)
+                    acc = splat(0, like)
+                    factor = splat(1.0, like)
             p += w * (native_size if staged else size)
     for i in range(pixels):
         if vec is vf:

@@ -23,6 +23,8 @@ cdef extern from "simd.h" nogil:
     enum: FX_VF
     enum: FX_VD
     enum: FX_RUN
+    enum: FX_CHAIN_F
+    enum: FX_CHAIN_D
     enum: FX_RUN_DOUBLES
     enum: FX_BLOCK
     double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_LO_F

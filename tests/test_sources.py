@@ -1,0 +1,319 @@
+"""Sources: .npy files of every kind, whole, broken and cut; the reading ahead; the same bits whatever the storage."""
+
+import contextlib
+import math
+import os
+import pickle
+import random
+import threading
+import time
+import tracemalloc
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import fastxent as fx
+from fastxent import evaluation
+from fastxent.sources import ArraySource, FormatError, open_logits
+from fastxent.sources.base import read_ahead
+
+DTYPES = ["<f8", "<f4", "<f2", ">f8", ">f4", ">f2", "i1", "u1", "<i4", ">i8", "<u8", "?"]
+SHAPES = [(6, 5), (1, 5), (6, 1), (2, 3, 5), (7,), (0, 5), (3, 0), (0,), (2, 0, 5)]
+
+
+def header(text, version=(1, 0)):
+    """The start of a .npy file, padded as NumPy does it."""
+    size = 2 if version == (1, 0) else 4
+    raw = text.encode("latin1") + b" " * (-(len(text) + 9 + size) % 64) + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(raw).to_bytes(size, "little") + raw
+
+
+def describe(descr="'<f4'", shape="(6, 5)", fortran=False):
+    return f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
+
+
+def rows_of(source, step):
+    """All rows, read in pieces of `step` into one buffer."""
+    n = math.prod(source.shape[: len(source.shape) - len(source.row_shape)])
+    buffer = np.empty(step * math.prod(source.row_shape) * source.dtype.itemsize, np.uint8)
+    pieces = [source.read(i, min(i + step, n), buffer).copy() for i in range(0, n, step)]
+    return np.concatenate(pieces) if pieces else source.read(0, 0, buffer)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_npy(shape, version, labels, tmp_path):
+    for i, dtype in enumerate(DTYPES):
+        array = np.random.default_rng(i).integers(0, 2 if dtype == "?" else 100, shape).astype(dtype)
+        with open(tmp_path / "x.npy", "wb") as file:
+            np.lib.format.write_array(file, array, version)
+        source = open_logits(tmp_path / "x.npy", labels=labels)
+        assert (source.shape, source.dtype, source.name) == (shape, array.dtype, str(tmp_path / "x.npy"))
+        want = array.reshape(-1) if labels else array.reshape(math.prod(shape[:-1]), shape[-1])
+        for step in (1, 4, 100):
+            np.testing.assert_array_equal(rows_of(source, step), want)
+        assert source.read(0, 0).dtype == array.dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fortran_order(dtype, tmp_path):
+    for shape in ((6, 5), (1, 5), (6, 1), (0, 5), (1, 6, 1)):
+        array = np.random.default_rng(1).integers(0, 2, shape).astype(dtype)
+        np.save(tmp_path / "x.npy", np.asfortranarray(array))
+        for step in (1, 4, 100):
+            np.testing.assert_array_equal(rows_of(open_logits(tmp_path / "x.npy"), step), array.reshape(-1, shape[-1]))
+    for shape, labels in (((2, 3, 5), False), ((2, 3), True)):  # refused, with a way out
+        np.save(tmp_path / "x.npy", np.asfortranarray(np.zeros(shape, dtype)))
+        with pytest.raises(FormatError, match=r"x\.npy: column-major .*ascontiguousarray"):
+            open_logits(tmp_path / "x.npy", labels=labels)
+
+
+# ---- the same bits whatever the storage ----
+
+
+def numbers(result):
+    """All of it but where it came from; NaN as text, so that == compares it."""
+    return {k: v for k, v in result.to_dict().items() if k != "provenance"}
+
+
+def data(rows=400):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 5, (rows, 30)).astype(np.float32), rng.integers(-1, 31, rows)
+    x[3::50], x[7::50, 4], x[9::50, ::2], y[::20] = np.nan, np.inf, -np.inf, -100
+    return x, y
+
+
+@pytest.mark.parametrize("block", [None, 7])
+@pytest.mark.parametrize("shape", [(400,), (5, 80), (4, 5, 20)], ids=str)
+def test_storage(shape, block, tmp_path, monkeypatch):
+    if block:
+        monkeypatch.setattr(evaluation, "BLOCK_ROWS", block)
+        monkeypatch.setattr("fastxent._rows.BLOCK_ROWS", block - 2)
+    x, y = data()
+    want = numbers(fx.evaluate(x, y))
+    x, y = x.reshape(*shape, 30), y.reshape(shape)
+    arrays = [x, x.astype(">f4"), np.repeat(x, 2, 0)[::2], x[..., ::-1].copy()[..., ::-1], np.asfortranarray(x)]
+    for i, array in enumerate(arrays):
+        np.save(tmp_path / "y.npy", y.astype([">i8", "i2"][i % 2]))
+        np.save(tmp_path / "x.npy", array if i < 4 or len(shape) == 1 else x)
+        for logits in (array, str(tmp_path / "x.npy"), np.load(tmp_path / "x.npy", mmap_mode="r")):
+            for labels in (np.asfortranarray(y), tmp_path / "y.npy"):
+                assert numbers(fx.evaluate(logits, labels)) == want
+        for axis in range(x.ndim - 1):
+            assert numbers(fx.evaluate(np.ascontiguousarray(np.moveaxis(array, -1, axis)), y, axis=axis)) == want
+        one = fx.Evaluator()
+        one.update(array, y)
+        assert numbers(one.result()) == want
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_threads(threads, tmp_path):
+    x, y = data(3000)  # enough for more than one thread
+    with fx.num_threads(1):
+        want = numbers(fx.evaluate(x, y))
+    np.save(tmp_path / "x.npy", x)
+    with fx.num_threads(threads):
+        assert numbers(fx.evaluate(x, y)) == numbers(fx.evaluate(tmp_path / "x.npy", y)) == want
+
+
+def test_one_row_and_bfloat16(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(40, 6)).astype(ml_dtypes.bfloat16), np.arange(40) % 6
+    want = numbers(fx.evaluate(x, y))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "raw.npy", x.view(np.uint16))
+    for some in (tmp_path / "x.npy", tmp_path / "raw.npy", x.view(np.int16), x.view(np.uint16)):
+        assert numbers(fx.evaluate(some, y, logits_dtype="bfloat16")) == want
+    with pytest.raises(TypeError, match="logits_dtype"):  # NumPy stores it as raw items: say what helps
+        fx.evaluate(tmp_path / "x.npy", y)
+    row = x[0].astype(float)
+    np.save(tmp_path / "row.npy", row)
+    for some in (row, tmp_path / "row.npy", open_logits(tmp_path / "row.npy")):
+        assert numbers(fx.evaluate(some, 3)) == numbers(fx.evaluate(row[None], [3]))
+
+
+# ---- broken files ----
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 7, 8, 9, 10, 50, 126, 127, 128, 129, 247])
+def test_truncated(size, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((6, 5), np.float32))
+    assert path.stat().st_size == 248
+    os.truncate(path, size)
+    with pytest.raises(FormatError, match=rf"x\.npy: .*{f'byte {size}$' if size >= 128 else 'header'}"):
+        open_logits(path)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_truncated_while_it_is_read(order, tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((60, 5), np.float32, order=order))
+    source = open_logits(path)
+    for size in (1300, 203, 128, 4):
+        os.truncate(path, size)
+        with pytest.raises(
+            FormatError, match=rf"x\.npy: truncated while it was read, at byte {size if size > 4 else ''}"
+        ):
+            rows_of(source, 60)
+    np.save(path, np.zeros((60, 5), np.float32, order=order))
+    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 4)
+    with pytest.raises(FormatError, match="at byte"):
+        fx.evaluate(path, np.zeros(60, int), progress=lambda n, _: os.truncate(path, 250))
+
+
+SHAPE_TEXTS = [f"({2**40}, 3)", f"({2**70}, {2**70})", f"(0, {2**70})", "(-6, 5)", "(-6, -5)"]
+SHAPE_TEXTS += ["[6, 5]", "6", "(6, 'x')", "(6, 5.0)", "(2**2, 5)"]
+DTYPE_TEXTS = ["'|O'", "'<q9'", "',<f4'", "'|V0'", "'<U0'", "('<f4', (3,))", "[('a', '<f4'), ('b', '<f4')]", "None"]
+BROKEN = [describe(shape=text) for text in SHAPE_TEXTS] + [describe(text) for text in DTYPE_TEXTS]
+BROKEN += [
+    describe(shape=f"({2**40}, 3)", fortran=True),
+    describe(fortran="'x'"),
+    describe() + "\0",
+    describe()[:-4],
+    "",
+]
+BROKEN += [describe().replace("'shape'", "'more': 1, 'shape'"), "{'descr': '<f4', 'shape': (6, 5), }"]
+BROKEN += ["{'descr': '''<f4", "(" * 9000, "-" * 9000 + "1", describe() + " " * 20000]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=lambda text: text[:70])
+def test_broken_headers(text, tmp_path):
+    (tmp_path / "x.npy").write_bytes(header(text) + bytes(240))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError) as caught:
+            open_logits(tmp_path / "x.npy")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    words = str(caught.value)
+    assert words.startswith(str(tmp_path / "x.npy"))
+    assert "\n" not in words
+    assert "allow_pickle" not in words
+
+
+@pytest.mark.parametrize("version", [(3, 0), (0, 9), (9, 9)])
+def test_unknown_versions(version, tmp_path):
+    (tmp_path / "x.npy").write_bytes(header(describe(), version) + bytes(240))
+    with pytest.raises(FormatError, match=r"x\.npy: .*version"):
+        open_logits(tmp_path / "x.npy")
+
+
+def test_header_of_python_2(tmp_path):
+    (tmp_path / "x.npy").write_bytes(header(describe(shape="(6L, 5L)")) + bytes(120))
+    assert open_logits(tmp_path / "x.npy").shape == (6, 5)  # and no warning
+
+
+def test_random_damage(tmp_path):
+    """Whatever stands in a header, a FormatError or a file that can be read comes of it."""
+    whole, chance = header(describe()) + bytes(120), random.Random(0)
+    for _ in range(1500):
+        raw = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            raw[chance.randrange(128)] = chance.choice(b"0123456789()[]{}'\",.:-<>|fiucOVUSM#\\\n\0L \xff")
+        (tmp_path / "x.npy").write_bytes(raw)
+        with contextlib.suppress(FormatError):
+            rows_of(open_logits(tmp_path / "x.npy"), 3)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (open, ("exploded", "w"))
+
+
+def test_no_pickle_is_ever_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([Bomb()], object))
+    with pytest.raises(FormatError, match=r"x\.npy: an object array.* code"):
+        open_logits("x.npy")
+    for suffix in ("pt", "pth", "pkl", "pickle", "bin", "joblib", "PKL"):
+        (tmp_path / f"x.{suffix}").write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(FormatError, match=rf"x\.{suffix}: .*code"):
+            open_logits(f"x.{suffix}")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_no_such_file(tmp_path):
+    (tmp_path / "x.csv").write_text("1,2")
+    (tmp_path / "x").write_bytes(header(describe()) + bytes(120))
+    (tmp_path / "folder.npy").mkdir()
+    for name in ("x.csv", "x", "."):
+        with pytest.raises(FormatError, match=r"known: \.npy"):
+            open_logits(tmp_path / name)
+    for name in ("none.npy", "none.csv", "none/x.npy"):
+        with pytest.raises(FileNotFoundError, match=name):
+            open_logits(str(tmp_path / name))
+    with pytest.raises((FormatError, IsADirectoryError), match=r"folder\.npy"):
+        open_logits(tmp_path / "folder.npy")
+
+
+# ---- reading ahead ----
+
+
+class Slow:
+    """A source of single bytes that remembers the buffers it was given; fails at a row."""
+
+    in_memory = False
+
+    def __init__(self, fails=None):
+        self.fails, self.buffers, self.reads = fails, set(), 0
+
+    def read(self, start, stop, out=None):
+        if self.fails is not None and start >= self.fails[0]:
+            raise self.fails[1]
+        self.buffers.add(out.ctypes.data)
+        out[: stop - start] = start
+        self.reads += 1
+        return out[: stop - start]
+
+
+def readers():
+    return [t for t in threading.enumerate() if t.name == "fastxent-read-ahead"]
+
+
+RANGES = [(i, i + 3) for i in range(20)]
+
+
+def test_order_and_buffers():
+    slow, other = Slow(), ArraySource(np.arange(100), None)
+    for i, (block, numbers) in enumerate(read_ahead([slow, other], RANGES, [1, 8])):
+        deadline = time.monotonic() + 0.02  # the reader goes on, as far as it may
+        while time.monotonic() < deadline:
+            assert (block == i).all()
+        assert i + 1 <= slow.reads <= i + 3
+        assert numbers.tolist() == [i, i + 1, i + 2]
+    assert i == len(RANGES) - 1
+    assert len(slow.buffers) <= 3
+    assert not readers()
+
+
+@pytest.mark.parametrize("error", [FormatError("cut"), MemoryError(), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("row", [0, 1, 7, 19])
+def test_errors_of_the_thread_reach_the_caller(row, error):
+    got = []
+    with pytest.raises(type(error)) as caught:
+        got.extend(block[0][0] for block in read_ahead([Slow((row, error))], RANGES, [1]))
+    assert caught.value is error
+    assert got == list(range(row))
+    assert not readers()
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 5])
+def test_thread_ends_when_the_caller_stops(stop_after):
+    blocks = read_ahead([Slow()], RANGES, [1])
+    for _ in range(stop_after):
+        next(blocks)
+    blocks.close()
+    assert not readers()
+    with pytest.raises(ZeroDivisionError):
+        for _ in read_ahead([Slow()], RANGES, [1]):
+            raise ZeroDivisionError
+    assert not readers()  # the generator is gone with its last reference
+
+
+def test_nothing_to_read_ahead():
+    assert list(read_ahead([Slow()], [], [1])) == []
+    array = np.arange(100)
+    assert all(np.shares_memory(*block, array) for block in read_ahead([ArraySource(array, None)], RANGES, [8]))
