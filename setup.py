@@ -21,7 +21,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # -ffp-contract=off: a multiply-add is fused only where the source says so, the same at every level.
 # Nothing of -ffast-math: it would reorder sums, and at link time switch subnormals off for the whole process.
-COMMON_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-g0"]
+COMMON_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-inline-functions-called-once", "-g0"]
 
 # level: flags, machines. The checks of the CPU stand in fastxent/_kernels/platform.h, the order of preference in
 # fastxent/_dispatch.py.

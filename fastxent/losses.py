@@ -86,10 +86,10 @@ def cross_entropy(
     --------
     >>> import numpy as np, fastxent as fx
     >>> logits = np.array([[2.0, 0.0], [0.0, 50.0]], dtype=np.float32)
-    >>> fx.cross_entropy(logits, [0, 1], reduction="none")
-    array([1.26928002e-01, 1.92874984e-22], dtype=float32)
-    >>> float(fx.cross_entropy(logits, [0, -100]))
-    0.12692800164222717
+    >>> [f"{loss:.5g}" for loss in fx.cross_entropy(logits, [0, 1], reduction="none")]
+    ['0.12693', '1.9287e-22']
+    >>> f"{fx.cross_entropy(logits, [0, -100]):.5g}"
+    '0.12693'
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")

@@ -180,7 +180,9 @@ cdef inline double expm1_(double x) noexcept nogil:
     p = fx_fma(p, r, 0.04166666666652919)
     p = fx_fma(p, r, 0.1666666666666641)
     p = fx_fma(p, r, 0.5000000000000011)
-    p = fx_fma(r * r, p, lo)          # e^r - 1 = r + p
+    whole = r * r
+    error = fx_fma(r, r, -whole)
+    p = fx_fma(whole, p, fx_fma(error, p, lo))  # e^r - 1 = r + p
     if t == 0.0:
         return r + p
     if t > 1000.0:
@@ -188,6 +190,7 @@ cdef inline double expm1_(double x) noexcept nogil:
     scale = power_of_two(<int64_t>t)
     if t > 54.0:
         return scale * (1.0 + (r + p))
-    # 2^t (1 + r + p) - 1, where 2^t - 1 and 2^t r are exact: their sum with its error, then the small terms
-    two_sum(scale - 1.0, scale * r, &whole, &error)
-    return whole + fx_fma(scale, p, error)
+    # 2^t (1 + r + p) - 1, where 2^t r is exact: the large terms as a sum with its errors, then the small ones
+    two_sum(scale, -1.0, &whole, &lo)
+    two_sum(whole, scale * r, &whole, &error)
+    return whole + fx_fma(scale, p, error + lo)

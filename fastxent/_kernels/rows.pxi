@@ -7,10 +7,9 @@
 # in the order of columns. All of it is counted from the row's start, so threads, blocks and strides change nothing.
 #
 # Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane
-# to hide them in. A block's terms are
-# scaled by 2^-c, c the base-2 exponent of the largest term of the first block; only where a block's maximum runs more
-# than JUMP binades above is c raised and the block summed again from cache. Since c is an integer it changes no bit.
-# The maximum is exact and its own, so the label (the hole) never enters it: a confident row keeps its digits.
+# to hide them in. A block's terms are scaled by 2^-c, c the base-2 exponent of the largest term of the first block; only
+# where a block's maximum runs more than JUMP binades above is c raised and the block summed again from cache. Since c is
+# an integer it changes no bit. The label (the hole) enters neither the sum nor c: a confident row keeps its digits.
 #
 # Sources: Blanchard, Higham and Higham, IMA J. Numer. Anal. 41(4), 2021 (the shifted formulas, a term left out);
 # Milakov and Gimelshein, arXiv 1805.02867, 2018 (the running reference).
@@ -241,33 +240,61 @@ cdef inline void segment(
             return
 
 
+# One function a storage, not inlined (setup.py): the compiler takes twice as long over one that holds them all.
+
+cdef void segment_f32(
+    const char *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole, bint moments, double x_label, Partial *out
+) noexcept nogil:
+    cdef vf like = vf_splat(0)
+    if moments:
+        segment(x, F32, stride, n, hole, True, x_label, out, like)
+    else:
+        segment(x, F32, stride, n, hole, False, x_label, out, like)
+
+
+cdef void segment_f16(
+    const char *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole, bint moments, double x_label, Partial *out
+) noexcept nogil:
+    cdef vf like = vf_splat(0)
+    if moments:
+        segment(x, F16, stride, n, hole, True, x_label, out, like)
+    else:
+        segment(x, F16, stride, n, hole, False, x_label, out, like)
+
+
+cdef void segment_bf16(
+    const char *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole, bint moments, double x_label, Partial *out
+) noexcept nogil:
+    cdef vf like = vf_splat(0)
+    if moments:
+        segment(x, BF16, stride, n, hole, True, x_label, out, like)
+    else:
+        segment(x, BF16, stride, n, hole, False, x_label, out, like)
+
+
+cdef void segment_f64(
+    const char *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole, bint moments, double x_label, Partial *out
+) noexcept nogil:
+    cdef vd like = vd_splat(0)
+    if moments:
+        segment(x, F64, stride, n, hole, True, x_label, out, like)
+    else:
+        segment(x, F64, stride, n, hole, False, x_label, out, like)
+
+
 cdef void any_segment(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole,
     bint moments, double x_label, Partial *out,
 ) noexcept nogil:
     """Sum one column segment of one row: the kernel, at each storage and with or without moments."""
-    cdef vf f = vf_splat(0)
-    cdef vd d = vd_splat(0)
     if kind == F32:
-        if moments:
-            segment(x, F32, stride, n, hole, True, x_label, out, f)
-        else:
-            segment(x, F32, stride, n, hole, False, x_label, out, f)
+        segment_f32(x, stride, n, hole, moments, x_label, out)
     elif kind == F16:
-        if moments:
-            segment(x, F16, stride, n, hole, True, x_label, out, f)
-        else:
-            segment(x, F16, stride, n, hole, False, x_label, out, f)
+        segment_f16(x, stride, n, hole, moments, x_label, out)
     elif kind == BF16:
-        if moments:
-            segment(x, BF16, stride, n, hole, True, x_label, out, f)
-        else:
-            segment(x, BF16, stride, n, hole, False, x_label, out, f)
+        segment_bf16(x, stride, n, hole, moments, x_label, out)
     else:
-        if moments:
-            segment(x, F64, stride, n, hole, True, x_label, out, d)
-        else:
-            segment(x, F64, stride, n, hole, False, x_label, out, d)
+        segment_f64(x, stride, n, hole, moments, x_label, out)
 
 
 cdef void merge(Partial *a, const Partial *b, Py_ssize_t offset) noexcept nogil:
