@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -21,6 +23,7 @@ def progress_bar(wanted: bool | Callable[[int, int], None], total: int, what: st
     what
         What is read.
     """
+    what = Path(what).name
     if callable(wanted):
         report = wanted
         count = 0
@@ -61,6 +64,7 @@ def progress_bar(wanted: bool | Callable[[int, int], None], total: int, what: st
 
 def _plain(total: int, what: str) -> Iterator[Callable[[int], None]]:
     start = shown = time.monotonic()
+    width = shutil.get_terminal_size().columns - 1
     count = 0
 
     def tell(n: int) -> None:
@@ -71,12 +75,12 @@ def _plain(total: int, what: str) -> Iterator[Callable[[int], None]]:
             shown = now
             rate = count / (now - start)
             left = (total - count) / rate
-            text = f"{what}: {100 * count / max(1, total):3.0f} %, {rate:,.0f} rows/s, {left:.0f} s left"
-            sys.stderr.write(f"\r{text:<78.78}")
+            text = f"{100 * count / max(1, total):3.0f} %, {rate:,.0f} rows/s, {left:.0f} s left, {what}"
+            sys.stderr.write(f"\r{text:<{width}.{width}}")
             sys.stderr.flush()
 
     try:
         yield tell
     finally:
-        sys.stderr.write("\r" + " " * 78 + "\r")
+        sys.stderr.write("\r" + " " * width + "\r")
         sys.stderr.flush()

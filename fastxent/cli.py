@@ -124,12 +124,24 @@ def _eval(args: argparse.Namespace) -> int:
         args.parser.error("a file of labels is wanted")
     if args.json == "":
         args.parser.error("--json wants a file name, or -")
-    if args.json and args.json != "-":
-        # before an hour of reading, not after it
-        with open(args.json, "a"):
-            pass
     if args.threads:
         set_num_threads(args.threads)
+    target = None if args.json in (None, "-") else Path(args.json)
+    fresh = target is not None and not target.exists()
+    if target is not None:
+        if any(target.exists() and target.samefile(f) for f in (args.logits, labels) if f and os.path.exists(f)):
+            args.parser.error(f"--json {target} would overwrite its own input")
+        with open(target, "a"):  # whether it can be written is seen before an hour of reading, not after it
+            pass
+    try:
+        return _run_eval(args, labels, target)
+    except BaseException:
+        if fresh and target is not None:
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _run_eval(args: argparse.Namespace, labels: str | None, target: Path | None) -> int:
     if args.demo:
         folder = files("fastxent.data")
         with as_file(folder / "digits_logits.npy") as x, as_file(folder / "digits_labels.npy") as y:
@@ -137,12 +149,12 @@ def _eval(args: argparse.Namespace) -> int:
         result.provenance["logits"]["name"] = "handwritten digits"
         result.provenance["labels"]["name"] = "handwritten digits"
     else:
-        result = _evaluate(Path(args.logits), Path(labels), args)
+        result = _evaluate(Path(args.logits), Path(str(labels)), args)
     if args.json == "-":
         print(_json(result))
     else:
-        if args.json:
-            Path(args.json).write_text(_json(result) + "\n")
+        if target is not None:
+            target.write_text(_json(result) + "\n")
         report.write(result)
     if args.strict and (result.invalid or result.nonfinite):
         what = [

@@ -118,6 +118,7 @@ def write(e: Evaluation, file: TextIO | None = None) -> None:
             pass
         else:
             console = rich.console.Console(file=file, highlight=False, markup=False)
+            console.print(title(e), soft_wrap=True)
             for part in _rich(e):
                 console.print(part)
             return
@@ -132,9 +133,8 @@ def write(e: Evaluation, file: TextIO | None = None) -> None:
 def _rich(e: Evaluation) -> list[Any]:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    main = Table(title=Text(title(e)), box=box.SIMPLE_HEAD, show_header=False, title_justify="left")
+    main = Table(box=box.SIMPLE_HEAD, show_header=False)
     main.add_column()
     main.add_column(justify="right", style="bold")
     main.add_column(style="dim")

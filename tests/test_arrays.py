@@ -172,14 +172,15 @@ def labels(shape, places, dtype="int64", order="C"):
         (f"target[0] is {-(2**63)}, outside [0, 3)", (4, 3), labels(4, {0: -(2**63)})),
         ("target[0] is 156, outside [0, 3)", (1, 3), np.array([-100]).astype(np.uint8)),
         ("target[1] is 1, outside [0, 1)", (2, 1), [False, True]),
-        ("target[400000] is 2, outside [0, 2)", (600_000, 2), labels(600_000, {400_000: 2, 599_999: 7}, "int8")),
+        ("target[1200000] is 2, outside [0, 2)", (1_300_000, 2), labels(1_300_000, {1_200_000: 2, -1: 7}, "int8")),
         ("target[1, 17] is -2, outside [0, 9)", (2, 9, 300_000), labels((2, 300_000), {(1, 17): -2}, "int16")),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_the_first_label_out_of_range_is_named(message, shape, target):
     x = np.ones(shape, np.float32)
-    for logits in (x, np.asfortranarray(x), np.flip(x), np.broadcast_to(np.float32(1), shape), x.astype(np.int8)):
+    few = (x, np.asfortranarray(x))
+    for logits in few if x.size > 10**6 else (*few, np.flip(x), np.broadcast_to(x[:1], shape), x.astype(np.int8)):
         for reduction in ("none", "sum", "mean"):
             raises(IndexError, f"^{re.escape(message)}$", fx.cross_entropy, logits, target, reduction=reduction)
     if isinstance(target, np.ndarray) and target.size < 100:

@@ -25,14 +25,8 @@ from fastxent import report
 ENV = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "PYTHONIOENCODING")}
 ENV |= {"PYTHONPATH": str(Path(fx.__file__).parents[1]), "TERM": "xterm-256color", "PYTHONWARNINGS": "error"}
 COMMAND = [sys.executable, "-m", "fastxent"]
-# says when the imports are done
-READY = [
-    sys.executable,
-    "-c",
-    "import sys, fastxent.cli as c; print('ready', flush=True); sys.exit(c.main(sys.argv[1:]))",
-]
-# is root no more, who may read and write everything
-NOBODY = [*READY[:2], READY[2].replace("print", "import os; os.geteuid() or os.setuid(65534); print")]
+READY = "import sys, fastxent.cli as c; print('ready', flush=True); sys.exit(c.main(sys.argv[1:]))"
+NOBODY = READY.replace("print", "import os; os.geteuid() or os.setuid(65534); print")  # root may read everything
 DIGITS = [str(files("fastxent.data") / f"digits_{what}.npy") for what in ("logits", "labels")]
 
 
@@ -49,11 +43,11 @@ def one_line(done, status=1):
     return done.stderr
 
 
-def on_terminal(*args, command=COMMAND, env=ENV, width=100, meanwhile=None):
+def on_terminal(*args, env=ENV, meanwhile=None):
     """Status and output of a run whose stdin, stdout and stderr are a terminal; `meanwhile` sees each piece."""
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    process = subprocess.Popen([*command, *map(str, args)], env=env, stdin=slave, stdout=slave, stderr=slave)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen([*COMMAND, *map(str, args)], env=env, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     text = b""
     with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
@@ -71,17 +65,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 2, (100, 5)).astype(np.float32), rng.integers(0, 5, 100)
-    np.save("x.npy", x)
-    np.save("y.npy", y)
-    np.save("short.npy", y[:50])
-    np.save("float.npy", y.astype(float))
-    np.save("objects.npy", np.array([1, "a"], object), allow_pickle=True)
-    y[[17, 40]], x[23] = (9, -7), np.nan
-    np.save("wrong.npy", y)
-    np.save("nan.npy", x)
+    wrong, nan = y.copy(), x.copy()
+    wrong[[17, 40]], nan[23] = (9, -7), np.nan
+    arrays = {"x": x, "y": y, "nan": nan, "wrong": wrong, "short": y[:50], "float": y.astype(float)}
+    for name, array in {**arrays, "objects": np.array([1, "a"], object)}.items():
+        np.save(f"{name}.npy", array)
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-10])
-    Path("x.pkl").touch()
-    Path("x.csv").touch()
+    for name in ("x.pkl", "x.csv"):
+        Path(name).touch()
     Path("folder.npy").mkdir()
     return tmp_path
 
@@ -116,31 +107,21 @@ def test_demo(tmp_path):
     head, *lines = done.stdout.splitlines()
     assert head.startswith("handwritten digits: 899 rows x 10 classes float32, fastxent")
     assert lines == report.text(want).splitlines()[1:]
-    for number in (
-        f"{want.perplexity:.3f}",
-        f"{100 * want.accuracy:.2f}",
-        f"{want.bits:.6g}",
-        f"{100 * want.ece:.2f} %",
-    ):
-        assert number in done.stdout
+    assert f"{want.perplexity:.3f}" in done.stdout
     printed = json.loads(run("eval", "--demo", "--json", "-").stdout)
     done = run("eval", "--demo", "--json", tmp_path / "out.json")
     assert done.stdout.splitlines()[1:] == lines
     for got in (printed, json.loads((tmp_path / "out.json").read_text())):
-        assert (
-            got["provenance"].pop("logits")["name"] == got["provenance"].pop("labels")["name"] == "handwritten digits"
-        )
+        names = [got["provenance"].pop(what)["name"] for what in ("logits", "labels")]
+        assert names == ["handwritten digits"] * 2
         assert got == {**want.to_dict(), "provenance": got["provenance"]}
 
 
 def test_files_and_options(folder):
     want = run("eval", "x.npy", "y.npy")
     assert (want.returncode, want.stdout) == (0, report.text(fx.evaluate("x.npy", "y.npy")))
-    assert (
-        run("eval", "x.npy", "--labels", "y.npy").stdout
-        == run("eval", "--labels", "y.npy", "x.npy").stdout
-        == want.stdout
-    )
+    for args in (["x.npy", "--labels", "y.npy"], ["--labels", "y.npy", "x.npy"]):
+        assert run("eval", *args).stdout == want.stdout
     options = ["--topk", "3,1", "--bins", "4", "--ignore-index", "2", "--threads", "1", "--no-progress"]
     got = json.loads(run("eval", "nan.npy", "wrong.npy", "--json", "-", *options).stdout, parse_constant=pytest.fail)
     assert got == fx.evaluate("nan.npy", "wrong.npy", topk=(3, 1), bins=4, ignore_index=2).to_dict()
@@ -156,9 +137,7 @@ def test_wrong_rows_are_counted_and_strict_is_strict(folder):
     assert "1  left out, the first is row 23" in done.stdout
     strict = run("eval", "nan.npy", "wrong.npy", "--strict")
     assert strict.stdout == done.stdout
-    assert (
-        one_line(strict) == "fastxent: 2 invalid labels, the first in row 17; 1 non-finite row, the first in row 23\n"
-    )
+    assert "2 invalid labels, the first in row 17; 1 non-finite row, the first in row 23\n" in one_line(strict)
     assert run("eval", "x.npy", "y.npy", "--strict").returncode == 0
 
 
@@ -197,7 +176,7 @@ def test_permissions(folder):
     folder.chmod(0o755)
     Path("x.npy").chmod(0)
     for args in (["x.npy", "y.npy"], ["y.npy", "x.npy"], [*DIGITS, "--json", "x.npy"]):
-        done = run("eval", *args, command=NOBODY)
+        done = run("eval", *args, command=[sys.executable, "-c", NOBODY])
         assert one_line(done) == "fastxent: x.npy: Permission denied\n"
         assert done.stdout == "ready\n"
 
@@ -257,7 +236,8 @@ def test_ascii_output():
 
 def test_ctrl_c(sparse):
     big, labels = sparse("big.npy", (2_000_000, 1024)), sparse("labels.npy", (2_000_000,), "|u1")
-    process = subprocess.Popen([*READY, "eval", big, labels], env=ENV, stdout=-1, stderr=-1, text=True)
+    command = [sys.executable, "-c", READY, "eval", big, labels]
+    process = subprocess.Popen(command, env=ENV, stdout=-1, stderr=-1, text=True)
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

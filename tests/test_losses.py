@@ -259,13 +259,11 @@ def test_many_classes(classes, dtype):
         for target in ([66_000, 3, 65_536, 65_535, 0], [0, 66_000, classes - 1, classes - 1, -100]):
             rows = fx.cross_entropy(scores, target, reduction="none")
             for i, row in enumerate(np.float64(x)):
-                near(rows[i], truth_of(row, target[i]), 5)
+                near(rows[i], truth_of(row, target[i]) if target[i] >= 0 else 0.0, 5)
 
 
 def truth_of(row, label):
     """log1p of the sum of the other terms' exponentials, exactly summed."""
-    if label < 0:
-        return 0.0
     return math.log1p(math.fsum(np.exp(np.delete(row, label) - row[label]).tolist()))
 
 

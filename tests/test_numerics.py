@@ -95,7 +95,7 @@ class Rows:
         self.rows = [Truth(name, row) for name, row in stored if -INF < row.astype(float).max() < INF]
         self.names = np.array([f"{truth.name}, C = {len(truth.row)}" for truth in self.rows])
         self.array = np.stack([truth.row for truth in self.rows])
-        self.labels = np.array([truth.labels for truth in self.rows]).T
+        self.labels = np.array([truth.labels for truth in self.rows]).T[: 5 if self.array.size < 1e6 else 2]
         self.near_zero = np.array([truth.name.startswith("zero and") for truth in self.rows])
 
     @cache  # noqa: B019  they live as long as the tests
@@ -124,7 +124,7 @@ every_kind = pytest.mark.parametrize(
 def check(names: list[np.ndarray], errors: list[np.ndarray], bound: float) -> None:
     """Show the largest error (pytest -rP), and name the rows whose error is not below the bound."""
     found = sorted(zip(np.concatenate(errors).tolist(), np.concatenate(names).tolist(), strict=True), reverse=True)
-    print("%.3f ULP (%s)" % found[0])
+    print("{:.3f} ULP ({})".format(*found[0]))
     assert [pair for pair in found if not pair[0] <= bound] == []
 
 
@@ -257,12 +257,11 @@ def test_exact_sum(data, values):
     total, *others = data.draw(st.permutations(parts))
     for other in others:
         total.merge(other)
-    assert same_bits(total.value(), rounded_sum(values) + 0.0)
-    assert same_bits(total.mean(7), rounded_sum(values, divisor=7) + 0.0)
+    assert same_bits(total.value(), rounded_sum(values))
+    assert same_bits(total.mean(7), rounded_sum(values, divisor=7))
     assert total.fraction() == sum(Fraction(v) for v in values if math.isfinite(v))
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 4096, 4097, 100_001])
 @pytest.mark.parametrize(
     "pool",
     [
@@ -280,13 +279,14 @@ def test_exact_sum(data, values):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_exact_sum_of_arrays(level, dtype, pool, n):
-    with np.errstate(over="ignore"):
-        values = np.random.default_rng(n).choice(np.array(pool).astype(dtype), n)
-    different, counts = np.unique(values, return_counts=True)
-    total = ExactSum()
-    total.add(values)
-    assert same_bits(total.value(), rounded_sum(different.tolist(), counts.tolist()))
+def test_exact_sum_of_arrays(level, dtype, pool):
+    for n in (0, 1, 7, 8, 9, 4096, 4097, 100_001):
+        with np.errstate(over="ignore"):
+            values = np.random.default_rng(n).choice(np.array(pool).astype(dtype), n)
+        different, counts = np.unique(values, return_counts=True)
+        total = ExactSum()
+        total.add(values)
+        assert same_bits(total.value(), rounded_sum(different.tolist(), counts.tolist()))
 
 
 def test_exact_tables(level):

@@ -8,16 +8,26 @@
 cdef struct Normaliser:
     double shift       # subtracted first (softmax)
     double inverse     # 1 / m
+    double inverse_lo  # and what its rounding lost
     int64_t c          # c'
     double hi, lo      # log-sum-exp
 
 
 cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normaliser *out) noexcept nogil:
     cdef int64_t e
+    cdef double m, exact
+    out.inverse_lo = 0.0
     if p.s > 0.0 and p.s < INFINITY:
-        out.inverse = 1.0 / split_exponent(p.s, &e)
+        m = split_exponent(p.s, &e)
+        exact = 1.0 / m
+        out.inverse = exact
         out.c = p.c + e
         out.shift = p.shift
+        if kind != F64:
+            out.inverse = <float>exact
+            out.inverse_lo = exact - out.inverse
+        elif FX_FMA:
+            out.inverse_lo = (fx_fma(-m, exact, 1.0) - scaled(p.s_lo, -e) * exact) * exact
     else:
         out.inverse = NAN
         out.c = 0
@@ -31,7 +41,7 @@ cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normal
 
 cdef inline void output(
     vec *x,                # in, out (FX_NI,)
-    bint logarithm, vec floor_, vec magic, vec inverse, vec hi, vec lo,
+    bint logarithm, vec floor_, vec magic, vec inverse, vec inverse_lo, vec hi, vec lo,
 ) noexcept nogil:
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
@@ -44,7 +54,8 @@ cdef inline void output(
             x[v] = vmax(floor_, x[v])
         vexp(x, magic, True, e, scale)
         for v in range(FX_NI):
-            x[v] = (e[v] * scale[v]) * inverse
+            e[v] = e[v] * scale[v]
+            x[v] = vfma(e[v], inverse, e[v] * inverse_lo)
 
 
 cdef inline void write_row(
@@ -56,6 +67,7 @@ cdef inline void write_row(
     cdef Py_ssize_t run = run_length(like), w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w
     cdef Py_ssize_t i, k, v, length
     cdef vec floor_ = floor_of(norm.c, like), magic = magic_of(norm.c, like), inverse = splat(norm.inverse, like)
+    cdef vec inverse_lo = splat(norm.inverse_lo, like)
     cdef vec hi = splat(norm.hi, like), lo = splat(norm.lo, like)
     cdef vec y[FX_NI]
     cdef bint in_place = stride == size and norm.shift == 0.0, whole
@@ -79,7 +91,7 @@ cdef inline void write_row(
                     y[v] = load(x + (i + (k * FX_NI + v) * w) * size, kind, like)
                 else:
                     y[v] = load(b + (k * FX_NI + v) * w * native_size, native(like), like)
-            output(y, logarithm, floor_, magic, inverse, hi, lo)
+            output(y, logarithm, floor_, magic, inverse, inverse_lo, hi, lo)
             for v in range(FX_NI):
                 store(o + (k * FX_NI + v) * w * native_size, y[v])
         if o == b:
@@ -99,6 +111,7 @@ cdef inline void write_pixels(
     cdef vec floor_[FX_PIXEL_VECTORS]
     cdef vec magic[FX_PIXEL_VECTORS]
     cdef vec inverse[FX_PIXEL_VECTORS]
+    cdef vec inverse_lo[FX_PIXEL_VECTORS]
     cdef vec shift[FX_PIXEL_VECTORS]
     cdef vec hi[FX_PIXEL_VECTORS]
     cdef vec lo[FX_PIXEL_VECTORS]
@@ -117,6 +130,7 @@ cdef inline void write_pixels(
             (<float *>floor_)[i] = <float>(<double>(norm.c - 127) * LN2 + 0.07)
             (<float *>magic)[i] = <float>(FX_MAGIC_F + <double>(127 - norm.c))
             (<float *>inverse)[i] = <float>norm.inverse
+            (<float *>inverse_lo)[i] = <float>norm.inverse_lo
             (<float *>shift)[i] = 0.0 if logarithm else <float>norm.shift
             (<float *>hi)[i] = <float>norm.hi
             (<float *>lo)[i] = <float>norm.lo
@@ -124,6 +138,7 @@ cdef inline void write_pixels(
             (<double *>floor_)[i] = <double>(norm.c - 1023) * LN2 + 0.07
             (<double *>magic)[i] = FX_MAGIC_D + <double>(1023 - norm.c)
             (<double *>inverse)[i] = norm.inverse
+            (<double *>inverse_lo)[i] = norm.inverse_lo
             (<double *>shift)[i] = 0.0 if logarithm else norm.shift
             (<double *>hi)[i] = norm.hi
             (<double *>lo)[i] = norm.lo
@@ -147,7 +162,7 @@ cdef inline void write_pixels(
                         y[k] = load(x + (j + k) * class_stride + v * w * size, kind, like) - shift[v]
                     else:
                         y[k] = load(b + (k * FX_PIXELS + v * w) * native_size, native(like), like) - shift[v]
-            output(y, logarithm, floor_[v], magic[v], inverse[v], hi[v], lo[v])
+            output(y, logarithm, floor_[v], magic[v], inverse[v], inverse_lo[v], hi[v], lo[v])
             for k in range(some):
                 if direct:
                     store(out + (j + k) * out_class_stride + v * w * native_size, y[k])

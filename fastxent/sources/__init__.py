@@ -63,7 +63,9 @@ def open_logits(path: str | os.PathLike[str], *, labels: bool = False) -> Source
 
 def as_source(x: Any, axis: int | None = -1) -> Source:
     """A path as the file's source, anything else as an array's; labels have the axis None."""
-    if isinstance(x, (ArraySource, NpySource)):
+    if isinstance(x, NpySource):
+        return NpySource(x.path, labels=axis is None)
+    if isinstance(x, ArraySource):
         return x
     if isinstance(x, (str, os.PathLike)):
         return open_logits(x, labels=axis is None)

@@ -48,6 +48,9 @@ class NpySource:
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Rows `start` to `stop` in C order; a FormatError where the file has become shorter meanwhile."""
+        rows = prod(self.shape[: len(self.shape) - len(self.row_shape)])
+        if not 0 <= start <= stop <= rows:
+            raise IndexError(f"{self.name}: rows {start} to {stop} of {rows}")
         if self._column_major:
             return self._read_columns(start, stop)
         size = (stop - start) * self._row_bytes

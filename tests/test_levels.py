@@ -1,0 +1,346 @@
+"""Same bits: whatever level, threads, blocks, storage and layout, compared with == and never with a tolerance.
+
+The SSE2 baseline has bits of its own, and so may rows whose class axis is strided; each keeps every other independence.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import (
+    BFLOAT16,
+    STORAGES,
+    classes_lie_together,
+    fused_levels,
+    gapped,
+    hard_rows,
+    layouts,
+    same_bits,
+    storage_ids,
+    use_level,
+)
+
+import fastxent as fx
+from fastxent import _arrays, _dispatch, _rows
+
+LEVELS = _dispatch.usable_levels()
+# the row kernels' steps: 16 and 32 lanes a group, 8 groups a run, 16 runs a block, 65,536 columns a segment
+CLASSES = (1, 2, 5, 8, 16, 17, 33, 64, 129, 256, 300, 2048, 2049, 4100, 70000)
+every_storage = pytest.mark.parametrize("storage", STORAGES, ids=storage_ids)
+every_order = pytest.mark.parametrize("order", ["contiguous", "strided"])
+
+
+# ---- rows, labels and everything that is computed from them ----
+
+
+def special_rows(dtype: np.dtype, c: int) -> np.ndarray:
+    """Rows with NaN, infinities and masked classes in many places."""
+    rng = np.random.default_rng(c)
+    rows = 2 * rng.standard_normal((24, c))
+    for row, value in zip(rows, [np.nan, -np.nan, np.inf, -np.inf] * 5, strict=False):
+        row[rng.integers(c, size=1 + c // 50)] = value
+    rows[18] = -np.inf
+    rows[19, rng.integers(c)] = np.inf
+    rows[20] = np.where(np.arange(c) < c // 2, -np.inf, rows[20])
+    rows[21] = np.where(np.arange(c) < c - 1, -np.inf, rows[21])
+    rows[22] *= 1e4
+    return rows.astype(dtype)
+
+
+def rows_of(storage: np.dtype, c: int) -> np.ndarray:
+    """Hard, special and random rows of c classes, as a storage holds them."""
+    working = np.dtype(np.float32) if storage.itemsize == 2 else storage
+    with np.errstate(over="ignore"):
+        hard = np.stack([row for _, row in hard_rows(working, c)]).astype(storage)
+    return np.concatenate([hard[: 10 if c > 5000 else None], special_rows(storage, c)[:: 4 if c > 5000 else 1]])
+
+
+def labels_of(rows: np.ndarray) -> np.ndarray:
+    """The likeliest class, the last, the first, any; some rows are to be ignored."""
+    *batch, c = rows.shape
+    n = int(np.prod(batch))
+    rng = np.random.default_rng(n)
+    labels = rng.integers(c, size=n)
+    labels[::4] = np.nan_to_num(rows.reshape(n, c)[::4].astype(float), nan=-np.inf).argmax(axis=1)
+    labels[1::8] = c - 1
+    labels[5::16] = -100
+    return labels.reshape(batch)
+
+
+def weights_of(c: int) -> np.ndarray:
+    return np.random.default_rng(c).choice([0.0, 0.5, 1.0, 3.7, 1e-3], c)
+
+
+def results(x: np.ndarray, labels: np.ndarray, axis: int = -1) -> dict[str, np.ndarray]:
+    """Everything that is computed from logits and labels."""
+    weights = weights_of(x.shape[axis])
+    found = {}
+    for reduction in ("none", "mean", "sum"):
+        found[reduction] = fx.cross_entropy(x, labels, axis=axis, reduction=reduction)
+        found[f"{reduction}, weighted"] = fx.cross_entropy(x, labels, weights, axis=axis, reduction=reduction)
+    found["logsumexp"] = fx.logsumexp(x, axis=axis)
+    found["softmax"] = fx.softmax(x, axis=axis)
+    found["log_softmax"] = fx.log_softmax(x, axis=axis)
+    if axis == -1:
+        evaluator = fx.Evaluator()
+        evaluator.update(x, labels)
+        found["evaluator"] = np.frombuffer(json.dumps(evaluator.state()).encode(), np.uint8)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], where: object = "") -> None:
+    assert [name for name in expected if not same_bits(found[name], expected[name])] == [], where
+
+
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch, elements: int, rows: int, conversion: int = 1 << 19) -> None:
+    """Blocks far smaller than they are, and threads for however few elements."""
+    monkeypatch.setattr(_rows, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", rows)
+    monkeypatch.setattr(_rows, "SERIAL_ELEMENTS", 0)
+    monkeypatch.setattr(_arrays, "CONVERSION_ELEMENTS", conversion)
+
+
+# ---- levels ----
+
+
+@pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
+@every_storage
+@every_order
+def test_levels(storage, order):
+    first, *others = fused_levels()
+    for c in CLASSES:
+        x = rows_of(storage, c)
+        x, labels = np.asfortranarray(x) if order == "strided" else x, labels_of(x)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            use_level(monkeypatch, first)
+            expected = results(x, labels)
+            for level in others:
+                use_level(monkeypatch, level)
+                assert_same(results(x, labels), expected, (level, c))
+
+
+@pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
+def test_elementary_of_levels():
+    x = np.concatenate([np.linspace(-800, 800, 20001), np.geomspace(1e-320, 1e308, 20001), [0.0, -0.0, np.inf, np.nan]])
+    for name in ("exp", "log", "log1p", "expm1"):
+        found = [np.empty_like(x) for _ in fused_levels()]
+        for level, y in zip(fused_levels(), found, strict=True):
+            _dispatch.load_level(level).elementary(name, x, y)
+            assert same_bits(y, found[0])
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_level_from_the_environment(level):
+    done = run_python("from fastxent import _dispatch as d; print(d.level, d.kernels.__name__)", FASTXENT_LEVEL=level)
+    assert done.stdout.split() == [level, f"fastxent._kernels.{level}"], done.stderr
+
+
+@pytest.mark.parametrize("level", ["sse9", "AVX2 ", *(set(_dispatch.LEVELS) - set(LEVELS))])
+def test_level_that_does_not_run_here(level):
+    done = run_python("import fastxent", FASTXENT_LEVEL=level)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("ImportError: ")
+    assert all(name in error for name in {level.strip(), *LEVELS} & {level.strip(), *_dispatch.LEVELS})
+
+
+# ---- threads and blocks ----
+
+
+@every_order
+@pytest.mark.parametrize("shape", [(700, 301), (5000, 11), (3, 140_000), (1, 300_000)], ids=str)
+def test_threads(level, monkeypatch, shape, order):
+    x = 3 * np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    x[0, :5] = -np.inf
+    x[-1] += 1e5
+    labels = labels_of(x)
+    x = np.asfortranarray(x) if order == "strided" else x
+    if order == "strided" and shape[0] == 1:
+        x = gapped(x, (1, 2))
+    monkeypatch.setattr(_rows, "SERIAL_ELEMENTS", 0)
+    with fx.num_threads(1):
+        expected = results(x, labels)
+    for threads in (2, 3, 4):
+        with fx.num_threads(threads):
+            assert_same(results(x, labels), expected, threads)
+
+
+@every_order
+@every_storage
+def test_blocks(level, storage, order):
+    for c in (1, 33, 2100):
+        rows = rows_of(storage, c)
+        n = len(rows) - len(rows) % 6
+        x, labels = rows[:n].reshape(2, 3, n // 6, c), labels_of(rows[:n]).reshape(2, 3, n // 6)
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 1)), 1, -1) if order == "strided" else x
+        swapped = x if storage == BFLOAT16 else x.astype(x.dtype.newbyteorder(), order="K")
+        expected = results(x, labels)
+        for elements, block_rows, conversion in ((1 << 23, 1, 1), (3 * c, 1 << 18, 5 * c), (7 * c, 4, n // 6 * c)):
+            with pytest.MonkeyPatch.context() as monkeypatch, fx.num_threads(2):
+                tiny_blocks(monkeypatch, elements, block_rows, conversion)
+                assert_same(results(x, labels), expected, (c, elements))
+                assert_same(results(swapped, labels), expected, (c, elements, "byte-swapped"))
+
+
+@every_order
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_of_huge_rows(level, monkeypatch, dtype, order):
+    """Rows of several column segments, in blocks of some rows, of one row, and of some segments."""
+    rng = np.random.default_rng(2)
+    x = (4 * rng.standard_normal((3, 200_000))).astype(dtype)
+    x[1, 150_000:] += 60
+    x[2, 70_000:140_000] = -np.inf
+    labels = np.array([199_999, 3, 65_536])
+    x = gapped(x, (1, 2)) if order == "strided" else x
+    with fx.num_threads(1):
+        expected = results(x, labels)
+    for elements in (1 << 16, 1 << 17, 200_000, 500_000):
+        tiny_blocks(monkeypatch, elements, 1 << 18)
+        assert_same(results(x, labels), expected, elements)
+
+
+# ---- storage and layout ----
+
+
+@pytest.mark.parametrize("storage", [np.float16, BFLOAT16], ids=storage_ids)
+@every_order
+def test_halves_as_their_float32_copy(level, storage, order):
+    every_one = np.arange(1 << 16, dtype=np.uint16).view(storage)
+    assert same_bits(fx.logsumexp(every_one[:, None], axis=1), every_one.astype(np.float32))
+    for c in (1, 7, 33, 256, 3000):
+        rows = np.concatenate([rows_of(np.dtype(storage), c), np.resize(every_one, (1 << 16) // c * c).reshape(-1, c)])
+        x = gapped(rows, (1, 2)) if order == "strided" else rows
+        wide = gapped(rows.astype(np.float32), (1, 2)) if order == "strided" else rows.astype(np.float32)
+        assert_same(results(x, labels_of(rows)), results(wide, labels_of(rows)), c)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32", "uint64", ">i8"])
+def test_integers_as_their_float64_copy(level, dtype):
+    x = np.random.default_rng(4).integers(0, 2 if dtype == "bool" else 100, (3, 40, 21)).astype(dtype)
+    expected = results(x.astype(np.float64), labels_of(x))
+    for name, array in layouts(x):
+        assert_same(results(array, labels_of(x)), expected, name)
+
+
+@every_storage
+def test_layouts(level, storage):
+    for c in (1, 2, 9, 40, 257):
+        rows = rows_of(storage, c)
+        n = len(rows) // 4
+        values = rows[: 4 * n].reshape(4, n, c)
+        labels = labels_of(values)
+        expected = {True: results(values, labels), False: results(np.asfortranarray(values), labels)}
+        for dtype in ("i2", ">i4", "i8"):
+            for (name, x), (_, y) in zip(layouts(values), layouts(labels.astype(dtype)), strict=False):
+                found = results(x, y)
+                assert_same(
+                    found, {**expected[classes_lie_together(x)], "evaluator": expected[True]["evaluator"]}, name
+                )
+
+
+def test_zero_strides(level):
+    for c in (1, 20, 300):
+        row = np.random.default_rng(c).standard_normal(c)
+        x = np.broadcast_to(row, (500, c))
+        assert_same(results(x, np.arange(500) % c), results(x.copy(), np.arange(500) % c))
+        same = np.full((500, c), 0.7)
+        same_results = results(np.asfortranarray(same), np.arange(500) % c)
+        assert_same(results(np.broadcast_to(np.float64(0.7), (500, c)), np.arange(500) % c), same_results)
+
+
+@every_storage
+def test_rows_do_not_feel_their_neighbours(level, storage):
+    """Strided classes: any place in a line, any neighbours, side by side or not."""
+    rng = np.random.default_rng(5)
+    for c in (2, 9, 70):
+        rows = rows_of(storage, c)
+        labels = labels_of(rows)
+        alone = [results(gapped(row[None], (1, 2)), label[None]) for row, label in zip(rows, labels, strict=True)]
+        names = ("none", "none, weighted", "logsumexp", "softmax", "log_softmax")
+        for count in (1, 2, 7, 255, 256, 257, 700):
+            which = rng.integers(len(rows), size=count)
+            line = np.asfortranarray(rows[which])
+            for x in (line, gapped(line.T, (1, 3)).T, line[::-1]):
+                order = which[::-1] if x.strides[0] < 0 else which
+                found = results(x, labels[order], axis=1)
+                expected = {name: np.concatenate([alone[i][name] for i in order]) for name in names}
+                assert_same(found, expected, (c, count))
+
+
+@every_storage
+def test_out_in_every_layout(level, storage):
+    values = np.concatenate([rows_of(storage, 35)[:59], special_rows(storage, 35)[:1]]).reshape(5, 12, 35)
+    labels = labels_of(values)
+    for x in (values, np.asfortranarray(values)):
+        expected = results(x, labels)
+        wide, narrow = np.zeros_like(expected["softmax"]), np.zeros_like(expected["none"])
+        outs = [(a, b) for (_, a), (_, b) in zip(layouts(wide), layouts(narrow), strict=False)]
+        for all_, one in [(a, b) for a, b in outs if a.flags.writeable and b.flags.writeable and a.dtype.isnative]:
+            for name, out in (("softmax", all_), ("log_softmax", all_)):
+                assert same_bits(getattr(fx, name)(x, axis=-1, out=out), expected[name])
+            assert same_bits(fx.logsumexp(x, axis=-1, out=one), expected["logsumexp"])
+            assert same_bits(fx.cross_entropy(x, labels, axis=-1, reduction="none", out=one), expected["none"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_anything_at_once(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 7), max_size=2), "batch")) + (data.draw(st.integers(1, 150), "C"),)
+    storage = data.draw(st.sampled_from(STORAGES), "storage")
+    elements = st.sampled_from([0.0, -0.0, 1.0, -3.3, 1e-30, 88.0, -1e4, np.inf, -np.inf, np.nan, 7e4]) | st.floats(
+        -9, 9
+    )
+    pool = data.draw(st.lists(elements, min_size=1, max_size=30), "pool")
+    with np.errstate(over="ignore"):
+        values = np.random.default_rng(0).choice(np.array(pool), shape).astype(storage)
+    labels = labels_of(values)
+    name, x = data.draw(st.sampled_from(list(layouts(values))), "layout")
+    _, y = data.draw(st.sampled_from(list(layouts(labels))), "labels") if labels.ndim else ("", labels)
+    level = data.draw(st.sampled_from(LEVELS), "level")
+    plain = values if classes_lie_together(x) else gapped(values, (*(1,) * (values.ndim - 1), 2))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_level(monkeypatch, fused_levels()[0] if level in fused_levels() else level)
+        expected = results(plain, labels)
+        use_level(monkeypatch, level)
+        sizes = (data.draw(st.integers(shape[-1], 2000)), data.draw(st.integers(1, 20)), data.draw(st.integers(1, 500)))
+        tiny_blocks(monkeypatch, *sizes)
+        with fx.num_threads(data.draw(st.integers(1, 4), "threads")):
+            assert_same(results(x, y), expected, name)
+
+
+# ---- sums over rows ----
+
+
+def rounded(x: Fraction) -> float:
+    return x.numerator / x.denominator
+
+
+@pytest.mark.parametrize("storage", [np.float32, np.float64, np.float16])
+def test_sums_are_those_of_the_rows(level, storage):
+    for n, c in ((1, 3), (1000, 17), (300_000, 2)):
+        rng = np.random.default_rng(n)
+        x = (8 * rng.standard_normal((n, c))).astype(storage)
+        x[:: 1 + n // 10, 0] = 60  # confident rows, whose losses are tiny
+        labels = rng.integers(-1, c, n)
+        labels[0], labels[-1] = -1, c - 1
+        weights = weights_of(c) + 0.1
+        rows = [Fraction(v) for v in fx.cross_entropy(x, labels, ignore_index=-1, reduction="none").tolist()]
+        total, used = sum(rows), int((labels >= 0).sum())
+        assert fx.cross_entropy(x, labels, ignore_index=-1, reduction="sum") == rounded(total)
+        assert fx.cross_entropy(x, labels, ignore_index=-1) == rounded(total / used)
+        rows = [Fraction(v) for v in fx.cross_entropy(x, labels, weights, ignore_index=-1, reduction="none").tolist()]
+        weight = sum(Fraction(weights[k]) * int((labels == k).sum()) for k in range(c))
+        assert fx.cross_entropy(x, labels, weights, ignore_index=-1, reduction="sum") == rounded(sum(rows))
+        assert fx.cross_entropy(x, labels, weights, ignore_index=-1) == rounded(sum(rows) / weight)

@@ -1,0 +1,239 @@
+"""What comes out of an evaluation: the report as text, the dictionary as JSON, the state and what may be merged."""
+
+import copy
+import functools
+import io
+import json
+import math
+import operator
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+import fastxent as fx
+from fastxent import _dispatch, report
+from fastxent.evaluator import Evaluator
+from fastxent.results import Bin, Evaluation
+
+INF, NAN = math.inf, math.nan
+
+PROVENANCE = {"fastxent": "1.2.3", "level": "avx2", "classes": 50304, "logits": {"name": "x.npy", "dtype": "float16"}}
+EXAMPLE = Evaluation(
+    rows=1234567,
+    used=1234000,
+    ignored=500,
+    invalid=60,
+    nonfinite=7,
+    infinite=2,
+    first_invalid=17,
+    first_nonfinite=0,
+    cross_entropy=2.7182818,
+    cross_entropy_stderr=0.00123,
+    bits=3.92165,
+    perplexity=15.154262,
+    perplexity_stderr=0.0186,
+    z_loss=123456.789,
+    accuracy_bound=0.0659880,
+    expected_accuracy=0.25,
+    accuracy=0.4375,
+    accuracy_stderr=0.00044,
+    topk={1: 0.4375, 5: 0.75, 10: 1.0},
+    mean_rank=35.5,
+    mean_reciprocal_rank=0.546875,
+    entropy=2.5,
+    brier=0.6875,
+    ece=0.015,
+    mce=0.2,
+    reliability=(Bin(0.0, 0.5, 234000, 0.3, 0.1), Bin(0.5, 1.0, 1000000, 0.875, 1.0), Bin(0.9, 1.0, 0, NAN, NAN)),
+    provenance=PROVENANCE,
+)
+GOLDEN = """\
+x.npy: 1,234,567 rows x 50,304 classes float16, fastxent 1.2.3 (avx2)
+
+  rows                              1,234,567  1,234,000 used
+  ignored                                 500  label equal to ignore_index
+  invalid labels                           60  out of range, the first in row 17
+  non-finite rows                           7  left out, the first is row 0
+  infinite losses                           2  label masked by -inf; they stay in the mean
+
+  cross-entropy               2.7183 ± 0.0012  nats
+                                      3.92165  bits
+  perplexity                   15.154 ± 0.019
+  exp(-CE)                             6.60 %  lower bound of the next line
+  expected accuracy                   25.00 %  mean probability of the label
+  z-loss                               123457  mean squared log-sum-exp
+
+  accuracy                     43.75 ± 0.04 %
+  top-5                               75.00 %
+  top-10                             100.00 %
+  mean rank                              35.5  classes before the label
+  mean reciprocal rank               0.546875
+
+  predictive entropy                      2.5  nats, mean
+  Brier score                          0.6875  0 to 2
+  ECE                                  1.50 %  expected calibration error, 3 bins
+  MCE                                 20.00 %  largest
+
+  confidence        rows   confidence   accuracy
+  0.000 - 0.500   234,000      30.00 %    10.00 %
+  0.500 - 1.000 1,000,000      87.50 %   100.00 %
+"""
+
+
+def test_golden():
+    assert report.text(EXAMPLE) == GOLDEN
+    plain = report.text(replace(EXAMPLE, ignored=0, invalid=0, nonfinite=0, infinite=0))
+    assert plain == "".join(line for i, line in enumerate(GOLDEN.splitlines(True)) if i not in (3, 4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.12344, 0.0056, "0.1234 ± 0.0056"),
+        (0.12344, 0.00996, "0.123 ± 0.010"),  # 0.00996 has the two digits 0.010
+        (0.12344, 0.0996, "0.12 ± 0.10"),
+        (12.3456, 0.2, "12.35 ± 0.20"),
+        (12.3456, 3.14159, "12.3 ± 3.1"),
+        (12.3456, 9.96, "12 ± 10"),
+        (123456.7, 1234.5, "123457 ± 1234"),
+        (0.1, 1.5e-9, "0.1000000000 ± 0.0000000015"),
+        (0.1, 1.5e-20, "0.1 ± 1.5e-20"),
+        (1e300, 3e299, "1e+300 ± 3e+299"),
+        (12.0, 3e20, "12 ± 3e+20"),
+        (1.23456789, 0.0, "1.23457"),
+        (1.23456789, NAN, "1.23457"),
+        (NAN, 0.1, "nan"),
+        (NAN, NAN, "nan"),
+        (INF, NAN, "inf"),
+        (INF, INF, "inf"),
+        (1.23456789, INF, "1.23457 ± inf"),
+    ],
+)
+def test_with_error(value, error, text):
+    assert report.with_error(value, error) == text
+
+
+def test_report_of_nothing():
+    for result in (Evaluator().result(), fx.evaluate(np.zeros((0, 3)), []), fx.evaluate(np.zeros((2, 3)), [7, 7])):
+        assert "perplexity" in report.text(result)
+        assert "nan" in report.text(result)
+    overflow = fx.evaluate(np.array([[0.0, -1000.0], [0.0, -900.0]]), [1, 1])
+    assert "inf" in report.text(overflow)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("name", ["x.npy", "run[/b].npy", "log[bold]its[0].npy", "long/" * 30 + "x.npy"])
+def test_rich(name, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    example = replace(EXAMPLE, provenance={**PROVENANCE, "logits": {"name": name}})
+    report.write(example, file := Terminal())
+    words = file.getvalue()
+    assert "\x1b[" in words
+    assert name.replace("long/", "") in words
+    for _, lines in report.sections(example):
+        assert all(part in words for line in lines for part in line)
+    assert words.count("█") == 2 + 20  # the accuracies of the reliability table
+
+
+def test_no_rich(monkeypatch):
+    report.write(EXAMPLE, file := io.StringIO())
+    assert file.getvalue() == GOLDEN
+    monkeypatch.setitem(sys.modules, "rich", None)
+    for module in [m for m in sys.modules if m.startswith("rich.")]:
+        monkeypatch.delitem(sys.modules, module)
+    report.write(EXAMPLE, file := Terminal())
+    assert file.getvalue() == GOLDEN
+
+
+# ---- the dictionary ----
+
+
+def test_dictionary_is_strict_json():
+    result = fx.evaluate(np.array([[0.0, -INF], [0.0, 1.0], [NAN, 0.0]], np.float16), [1, 1, 0], topk=(2,))
+    text = json.dumps(result.to_dict(), allow_nan=False)
+    assert json.loads(text) == result.to_dict()
+    assert list(result.to_dict()) == [f.name for f in fields(Evaluation)]
+    got = result.to_dict()
+    assert (got["cross_entropy"], got["cross_entropy_stderr"], got["accuracy_bound"]) == ("inf", "nan", 0.0)
+    assert (got["topk"], got["first_invalid"], got["first_nonfinite"]) == ({"2": 1.0}, None, 2)
+    assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": "nan", "accuracy": "nan"}
+    assert set(map(type, got.values())) <= {int, float, str, dict, list, type(None)}
+    assert got["provenance"]["logits"] == {"name": "logits", "shape": [3, 2], "dtype": "float16"}
+    assert got["provenance"]["labels"] == {"name": "labels", "shape": [3], "dtype": "int64"}
+    assert got["provenance"]["options"] == {"topk": [2], "bins": 15, "ignore_index": -100}
+    assert {"fastxent", "level", "row_format", "classes"} < got["provenance"].keys()
+
+
+# ---- states, and what may be merged ----
+
+
+def evaluator(**options):
+    one = Evaluator(**options)
+    x = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
+    x[3] = NAN
+    one.update(x, np.arange(50) % 9 - 1)
+    return one
+
+
+def test_refusals():
+    one, before = evaluator(), evaluator().state()
+    others = [evaluator(topk=(1, 2)), evaluator(bins=3), evaluator(ignore_index=0), Evaluator(), evaluator()]
+    others[3].update(np.zeros((1, 4)), [0])
+    others[4]._row_format = "another"
+    for other, word in zip(others, ("options", "options", "options", "classes", "row format"), strict=True):
+        with pytest.raises(ValueError, match=word):
+            one.merge(other)
+    x, y = np.zeros((3, 7)), np.zeros(3, int)
+    for logits, labels in ((np.zeros((1, 4)), [0]), (x, y[1:]), (np.zeros((1, 0)), [0]), (x[:, 0], y), (x, y[:, None])):
+        with pytest.raises(ValueError, match=r"class|shape"):
+            one.update(logits, labels)
+    for logits, labels in ((x, y.astype(float)), (x.astype(complex), y), (x.astype(object), y)):
+        with pytest.raises(TypeError, match="dtype"):
+            one.update(logits, labels)
+    assert one.state() == before
+    with pytest.raises(ValueError, match="row format"):
+        others[4].update(x, y)
+    for options, error in (({"topk": (0,)}, ValueError), ({"bins": 0}, ValueError), ({"topk": (1.5,)}, TypeError)):
+        with pytest.raises(error):
+            fx.evaluate(x, y, **options)
+
+
+@pytest.mark.skipif(not _dispatch.kernels.fused, reason="this is the baseline")
+def test_baseline_states_do_not_merge():
+    code = "import json, fastxent as f; e = f.Evaluator(); e.update([[0.0, 1.0]], [1]); print(json.dumps(e.state()))"
+    env = {**os.environ, "FASTXENT_LEVEL": "baseline", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    state = json.loads(subprocess.run([sys.executable, "-c", code], env=env, stdout=-1, check=True).stdout)
+    other = Evaluator()
+    other.update([[0.0, 1.0]], [1])
+    with pytest.raises(ValueError, match="row format"):
+        other.merge(Evaluator.from_state(state))
+
+
+INTEGERS = [("next",), ("counts", "rows"), ("counts", "rank"), ("hits", 0), ("bins", 0, 3), ("sums", 0, 1)]
+BROKEN = [(place, bad) for place in INTEGERS for bad in ("nonsense", 1.5, {}, None)]
+BROKEN += [(place, bad) for place in INTEGERS[1:] for bad in (-1, 2**70)]  # impossible or inconsistent
+BROKEN += [(("classes",), "x"), (("classes",), 0), (("row_format",), []), (("logits_dtype",), 7), (("bins",), [[1]])]
+BROKEN += [(("first", "invalid"), "x"), (("sums", 0, 0), "nonsense"), (("sums",), []), (("options",), {})]
+
+
+def test_broken_states_are_refused():
+    state = evaluator().state()
+    assert Evaluator.from_state(state).state() == state
+    states = [None, [], "no state", {}, {**state, "version": 99}, {**state, "format": "other"}]
+    states += [{k: v for k, v in state.items() if k != missing} for missing in state]
+    for (*path, last), bad in BROKEN:
+        states.append(copy.deepcopy(state))
+        functools.reduce(operator.getitem, path, states[-1])[last] = bad
+    for i, some in enumerate(states, -len(states)):
+        with pytest.raises(ValueError, match="state"):
+            pytest.fail(f"taken: {BROKEN[i] if i >= -len(BROKEN) else some} {Evaluator.from_state(some)}")
