@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from math import isnan
+from math import isfinite, isinf, isnan
 from typing import Any, TextIO
 
 from fastxent.results import Evaluation
@@ -19,8 +19,10 @@ def number(x: float, digits: int = 6) -> str:
 
 def with_error(x: float, error: float) -> str:
     """A value and its error, to the same place: 0.1234 ± 0.0056."""
-    if isnan(error) or error == 0.0 or isnan(x):
+    if isnan(error) or error == 0.0 or not isfinite(x):
         return number(x)
+    if isinf(error):
+        return f"{number(x)} ± inf"
     # two digits of the error
     places = max(0, 1 - int(f"{error:.1e}".partition("e")[2]))
     if abs(x) >= 1e15 or error >= 1e15 or places > 15:
@@ -88,7 +90,8 @@ def title(e: Evaluation) -> str:
     name = p.get("logits", {}).get("name", "logits")
     dtype = p.get("logits", {}).get("dtype", "")
     classes = p.get("classes")
-    return f"{name}: {e.rows:,} rows x {classes:,} classes {dtype}, fastxent {p['fastxent']} ({p['level']})"
+    shape = f"{e.rows:,} rows" if classes is None else f"{e.rows:,} rows x {classes:,} classes"
+    return f"{name}: {shape} {dtype}".rstrip() + f", fastxent {p['fastxent']} ({p['level']})"
 
 
 def text(e: Evaluation) -> str:
