@@ -36,8 +36,8 @@ def near(result, expected, ulps, floor=0.0):
     special = ~np.isfinite(rounded)
     np.testing.assert_array_equal(result[special], rounded[special])
     value, truth = result[~special].astype(np.float64), expected[~special]
-    tiny = np.finfo(result.dtype).tiny
-    unit = np.spacing(np.maximum(np.abs(rounded[~special]), result.dtype.type(max(floor, tiny)))).astype(np.float64)
+    info, tiny = np.finfo(result.dtype), np.finfo(result.dtype).tiny
+    unit = np.spacing(np.clip(np.abs(rounded[~special]), max(info.dtype.type(floor), tiny), info.max / 2)).astype("f8")
     error = np.where(np.abs(value - truth) <= tiny, 0.0, np.abs(value - truth) / unit)
     assert error.max(initial=0.0) <= ulps, f"{error.max()} ULP, {value[error.argmax()]} for {truth[error.argmax()]}"
 

@@ -30,8 +30,8 @@ def near(result, expected, ulps):
     special = ~np.isfinite(rounded)
     np.testing.assert_array_equal(result[special], rounded[special])
     value, truth = result[~special].astype(np.float64), expected[~special]
-    tiny = np.finfo(result.dtype).tiny
-    unit = np.spacing(np.maximum(np.abs(rounded[~special]), tiny)).astype(np.float64)
+    info, tiny = np.finfo(result.dtype), np.finfo(result.dtype).tiny
+    unit = np.spacing(np.clip(np.abs(rounded[~special]), tiny, info.max / 2)).astype("f8")
     error = np.where(np.abs(value - truth) <= tiny, 0.0, np.abs(value - truth) / unit)
     assert error.max(initial=0.0) <= ulps, f"{error.max()} ULP, {value[error.argmax()]} for {truth[error.argmax()]}"
 

@@ -264,59 +264,66 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 #define FX_REGISTER "+x"
 #endif
 #if FX_VBYTES == 64 && !defined(__AVX512F__)
-FX_INLINE void vf_fence(vf *x) { (void)x; } /* a test level: its vectors are in no one register */
-FX_INLINE void vd_fence(vd *x) { (void)x; }
+#define FX_FENCE(x) (void)0 /* a test level: its vectors are in no one register */
 #else
-FX_INLINE void vf_fence(vf *x) { for (int v = 0; v < FX_NI; v++) __asm__ volatile("" : FX_REGISTER(x[v])); }
-FX_INLINE void vd_fence(vd *x) { for (int v = 0; v < FX_NI; v++) __asm__ volatile("" : FX_REGISTER(x[v])); }
+#define FX_FENCE(x) __asm__ volatile("" : FX_REGISTER(x))
 #endif
-#define FX_EACH(T, dst, expression) \
-    do { _Pragma("GCC unroll 4") for (int v = 0; v < FX_NI; v++) dst[v] = expression; T##_fence(dst); } while (0)
+/* dst[v] = expression for v = 0 ... FX_NI - 1, written out: with a loop GCC 12 keeps the arrays in memory */
+#define FX_ONE(i, dst, expression) { enum { v = i }; dst[v] = expression; FX_FENCE(dst[v]); }
+#if FX_NV >= 4
+#define FX_EACH(dst, expression) \
+    do { FX_ONE(0, dst, expression) FX_ONE(1, dst, expression) \
+         FX_ONE(2, dst, expression) FX_ONE(3, dst, expression) } while (0)
+#else
+#define FX_EACH(dst, expression) do { FX_ONE(0, dst, expression) FX_ONE(1, dst, expression) } while (0)
+#endif
 
-/* x in (FX_NI,), magic in; p, scale out (FX_NI,). Without `fine` the second constant of ln2 is left out: p is then
+/* x in (FX_NI,), magic in; y = p, scale out (FX_NI,). Without `fine` the second constant of ln2 is left out: p is then
    e^(x + n lo), which a sum of exponentials mends at its end by one factor e^(-m lo), m the n of its largest term; what
    remains, (n - m) lo, is below 0.5 ULP of a term for 20 nats under the largest, and those further down weigh nothing. */
-FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *p, vf *scale) {
-    vf t[FX_NI], n[FX_NI], r[FX_NI];
-    FX_EACH(vf, t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
-    FX_EACH(vf, n, t[v] - magic);
-    FX_EACH(vf, r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
-    if (fine || !FX_FMA) FX_EACH(vf, r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-    FX_EACH(vf, p, vf_fma(vf_splat(0x1.6a2352p-10f), r[v], vf_splat(0x1.123a6cp-7f)));
-    FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
-    FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
-    FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
+FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) {
+    vf t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
+    FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
+    FX_EACH(n, t[v] - magic);
+    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    if (fine || !FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+    FX_EACH(p, vf_fma(vf_splat(0x1.6a2352p-10f), r[v], vf_splat(0x1.123a6cp-7f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
     if (FX_FMA) {
-        FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
-        FX_EACH(vf, p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
     } else { /* the small terms first: each product is rounded here */
-        FX_EACH(vf, p, (1.0f + (r[v] + r[v] * r[v] * p[v])));
+        FX_EACH(p, (1.0f + (r[v] + r[v] * r[v] * p[v])));
     }
-    FX_EACH(vf, scale, (vf)((vi)t[v] << 23));
+    FX_EACH(scale, (vf)((vi)t[v] << 23));
+    FX_EACH(y, p[v]);
 }
 
-FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *p, vd *scale) {
-    vd t[FX_NI], n[FX_NI], r[FX_NI];
-    FX_EACH(vd, t, vd_fma(x[v], vd_splat(FX_LOG2E), magic));
-    FX_EACH(vd, n, t[v] - magic);
-    FX_EACH(vd, r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
-    if (fine || !FX_FMA) FX_EACH(vd, r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
-    FX_EACH(vd, p, vd_fma(vd_splat(0x1.ad7effbbd58f0p-26), r[v], vd_splat(0x1.28adce715d597p-22)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.71df262e0a285p-19)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.a01999adcf1f5p-16)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.a01a0129b3a35p-13)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.6c16c1844afeep-10)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.1111111127e85p-7)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.55555555507f1p-5)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.55555555554f9p-3)));
-    FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
+FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
+    vd t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
+    FX_EACH(t, vd_fma(x[v], vd_splat(FX_LOG2E), magic));
+    FX_EACH(n, t[v] - magic);
+    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    if (fine || !FX_FMA) FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
+    FX_EACH(p, vd_fma(vd_splat(0x1.ad7effbbd58f0p-26), r[v], vd_splat(0x1.28adce715d597p-22)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.71df262e0a285p-19)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01999adcf1f5p-16)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01a0129b3a35p-13)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.6c16c1844afeep-10)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.1111111127e85p-7)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555507f1p-5)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555554f9p-3)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
     if (FX_FMA) {
-        FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
-        FX_EACH(vd, p, vd_fma(p[v], r[v], vd_splat(1.0)));
+        FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
+        FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
     } else {
-        FX_EACH(vd, p, (1.0 + (r[v] + r[v] * r[v] * p[v])));
+        FX_EACH(p, (1.0 + (r[v] + r[v] * r[v] * p[v])));
     }
-    FX_EACH(vd, scale, (vd)((vl)t[v] << 52));
+    FX_EACH(scale, (vd)((vl)t[v] << 52));
+    FX_EACH(y, p[v]);
 }
 
 /* ---- flush: lanes into a wider sum ---- */
