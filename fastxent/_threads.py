@@ -127,6 +127,16 @@ def num_threads(n: int | None) -> Iterator[None]:
         set_num_threads(before)
 
 
+@contextmanager
+def default_floats() -> Iterator[None]:
+    """Compute with default rounding and with subnormals, whatever another library has set, for what NumPy adds up."""
+    before = machine.swap_fp_control()
+    try:
+        yield
+    finally:
+        machine.swap_fp_control(before)
+
+
 # A forked child has none of the threads of OpenMP's pool and would wait for them for ever (libgomp): give them up first
 if hasattr(os, "register_at_fork") and machine.openmp_version():
     os.register_at_fork(before=machine.pause_openmp)

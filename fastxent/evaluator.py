@@ -15,6 +15,7 @@ from fastxent._arrays import Labels, Logits, as_labels, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSums, standard_error
 from fastxent._rows import STATS, block_rows, run
+from fastxent._threads import default_floats
 from fastxent._version import __version__
 from fastxent.results import Bin, Evaluation
 from fastxent.sources.array import ArraySource
@@ -135,7 +136,8 @@ class Evaluator:
             for n, ignored, invalid in run(
                 STATS, part, axis, labels=targets, stats=stats, status=status, threads=threads
             ):
-                block._count(stats[:n], status[:n], row, ignored, invalid)
+                with default_floats():
+                    block._count(stats[:n], status[:n], row, ignored, invalid)
                 row += n
         block._classes = classes
         block._next = row
@@ -169,7 +171,7 @@ class Evaluator:
             self._hits[k] += int(np.count_nonzero(rank < k))
         sums.add(SUMS.index("loss"), loss)
         sums.add_squares(SUMS.index("loss_squared"), loss)
-        sums.add(SUMS.index("lse_squared"), lse * lse)
+        sums.add_squares(SUMS.index("lse_squared"), lse)
         sums.add(SUMS.index("p_label"), p_label)
         sums.add(SUMS.index("entropy"), entropy)
         sums.add(SUMS.index("brier"), brier)
@@ -258,6 +260,10 @@ class Evaluator:
 
     def result(self) -> Evaluation:
         """The evaluation of what was added so far."""
+        with default_floats():
+            return self._result()
+
+    def _result(self) -> Evaluation:
         counts = self._counts
         used = counts["rows"] - counts["ignored"] - counts["invalid"] - counts["nonfinite"]
         mean = {name: self._sums[i].mean(used) if used else nan for i, name in enumerate(SUMS)}
@@ -367,10 +373,10 @@ def _check_state(state: dict[str, Any]) -> None:
 
 
 def _contiguous(x: Logits, labels: Labels) -> Iterator[tuple[Logits, Labels]]:
-    """The rows with their class axis contiguous: as they are, or copied in blocks."""
+    """The rows in C order, their class axis contiguous: as they are, or in blocks, copied where they must be."""
     array = x.array
     classes = array.shape[-1]
-    if array.size == 0 or classes == 1 or array.strides[-1] == array.itemsize:
+    if array.size == 0 or (array.ndim <= 2 and (classes == 1 or array.strides[-1] == array.itemsize)):
         yield x, labels
         return
     source, targets = ArraySource(array), ArraySource(labels.array, None)

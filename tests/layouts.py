@@ -207,3 +207,39 @@ def hard_rows(dtype: np.dtype, c: int) -> Iterator[tuple[str, np.ndarray]]:
             some = put(np.full(c, -huge), far + 0.5)
             some[-1] = far - 0.5
             yield f"two either side of {far}", some
+
+
+def special_rows(dtype: np.dtype, c: int) -> np.ndarray:
+    """Rows with NaN, infinities and masked classes in many places."""
+    rng = np.random.default_rng(c)
+    rows = 2 * rng.standard_normal((24, c))
+    for row, value in zip(rows, [np.nan, -np.nan, np.inf, -np.inf] * 5, strict=False):
+        row[rng.integers(c, size=1 + c // 50)] = value
+    rows[18] = -np.inf
+    rows[19, rng.integers(c)] = np.inf
+    rows[20] = np.where(np.arange(c) < c // 2, -np.inf, rows[20])
+    rows[21] = np.where(np.arange(c) < c - 1, -np.inf, rows[21])
+    rows[22] *= 1e4
+    with np.errstate(over="ignore"):
+        return rows.astype(dtype)
+
+
+def rows_of(storage: np.dtype, c: int) -> np.ndarray:
+    """Hard, special and random rows of c classes, as a storage holds them."""
+    working = np.dtype(np.float32) if storage.itemsize == 2 else storage
+    with np.errstate(over="ignore"):
+        hard = np.stack([row for _, row in hard_rows(working, c)]).astype(storage)
+    some = 4 if c > 5000 else 2 if c > 1000 else 1
+    return np.concatenate([hard[::some], special_rows(storage, c)[::some]])
+
+
+def labels_of(rows: np.ndarray) -> np.ndarray:
+    """The likeliest class, the last, the first, any; some rows are to be ignored."""
+    *batch, c = rows.shape
+    n = int(np.prod(batch))
+    rng = np.random.default_rng(n)
+    labels = rng.integers(c, size=n)
+    labels[::4] = np.nan_to_num(rows.reshape(n, c)[::4].astype(float), nan=-np.inf).argmax(axis=1)
+    labels[1::8] = c - 1
+    labels[5::16] = -100
+    return labels.reshape(batch)

@@ -199,9 +199,9 @@ def test_info_version_help():
     assert {"fastxent", "numpy", "level", "levels_usable", "openmp", "threads", "row_format"} <= set(facts)
     assert (facts["fastxent"], facts["numpy"]) == (fx.__version__, np.__version__)
     assert run("--version").stdout == f"fastxent {fx.__version__}\n"
-    assert all(command in run("--help").stdout for command in ("eval", "info", "--version"))
     options = "--labels --demo --json --topk --bins --ignore-index --logits-dtype --strict --threads --no-progress"
-    assert all(name in run("eval", "--help").stdout for name in [*options.split(), "LOGITS", "LABELS"])
+    for args, names in ((["--help"], "eval info --version"), (["eval", "--help"], f"{options} LOGITS LABELS")):
+        assert set(names.split()) <= set(re.findall(r"[\w-]+", run(*args).stdout))
 
 
 # ---- pipes, terminals, signals, memory ----
@@ -254,6 +254,7 @@ BLOCKED = "import sys; sys.modules['rich'] = None"
 @pytest.mark.parametrize("rich", [True, False])
 def test_bar_on_a_terminal(rich, sparse, tmp_path):
     """A bar while it runs, nothing of it afterwards, a table; with and without rich; Ctrl-C leaves all in order."""
+    rich = rich and pytest.importorskip("rich") is not None
     x, y = sparse("x[bold]y.npy", (200_000, 1024)), sparse("labels.npy", (200_000,), "|u1")
     (tmp_path / "sitecustomize.py").write_text("" if rich else BLOCKED)
     env = {**ENV, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ENV['PYTHONPATH']}"}

@@ -171,16 +171,15 @@ def test_bound_is_below_expected_accuracy(row, label, shifts, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_confidence_is_the_rows_own(dtype):
-    tie = np.zeros((1, 2), DTYPES[dtype])
-    assert [[b.count for b in fx.evaluate(tie, [label], bins=2).reliability] for label in (0, 1)] == [[0, 1]] * 2
-    row = np.array([[4.0, 1.0, -2.0]]).astype(DTYPES[dtype])
+    for label in (0, 1):
+        assert fx.evaluate(np.zeros((1, 2), DTYPES[dtype]), [label], bins=2).reliability[1].count == 1
+    row = np.array([[4, 1, -2]], DTYPES[dtype])
     one, other = (fx.evaluate(row, [label], bins=1).reliability[0].confidence for label in (0, 1))
     assert one == pytest.approx(other, rel=4e-16 if dtype == "f64" else 2e-7)  # of other sums
 
 
 def test_error_of_nearly_equal_losses():
-    x, y = np.zeros((50, 2)), np.zeros(50, int)
-    x[:, 1] = 1000 + np.arange(50) * 2.0**-30
+    x, y = [[0, 1000 + k * 2.0**-30] for k in range(50)], [0] * 50
     want = reference.evaluate(x, y)["cross_entropy_stderr"]
     assert fx.evaluate(x, y).cross_entropy_stderr == pytest.approx(want, rel=1e-12, abs=0)
 
@@ -241,10 +240,9 @@ def test_first_places():
     invalid = used[(Y[used] < 0) | (Y[used] >= 30)]
     nonfinite = np.setdiff1d(used[np.isnan(X[used]).any(1) | np.isinf(X[used].max(1))], invalid)
     backwards, forwards = Evaluator(), Evaluator()
-    for start in range(380, -1, -20):
-        block(start, start + 20, backwards)
-    for start in range(0, 400, 57):  # without `start`: on from where the last block ended
-        forwards.update(X[start : start + 57], Y[start : start + 57])
+    for start in range(0, 400, 20):
+        block(380 - start, 400 - start, backwards)
+        forwards.update(X[start : start + 20], Y[start : start + 20])  # from where the last block ended
     for result in (backwards.result(), forwards.result(), fx.evaluate(X, Y)):
         assert (result.first_invalid, result.first_nonfinite) == (invalid[0], nonfinite[0])
         assert (result.invalid, result.nonfinite) == (len(invalid), len(nonfinite))

@@ -19,8 +19,9 @@ from layouts import (
     classes_lie_together,
     fused_levels,
     gapped,
-    hard_rows,
+    labels_of,
     layouts,
+    rows_of,
     same_bits,
     storage_ids,
     use_level,
@@ -36,42 +37,7 @@ every_storage = pytest.mark.parametrize("storage", STORAGES, ids=storage_ids)
 every_order = pytest.mark.parametrize("order", ["contiguous", "strided"])
 
 
-# ---- rows, labels and everything that is computed from them ----
-
-
-def special_rows(dtype: np.dtype, c: int) -> np.ndarray:
-    """Rows with NaN, infinities and masked classes in many places."""
-    rng = np.random.default_rng(c)
-    rows = 2 * rng.standard_normal((24, c))
-    for row, value in zip(rows, [np.nan, -np.nan, np.inf, -np.inf] * 5, strict=False):
-        row[rng.integers(c, size=1 + c // 50)] = value
-    rows[18] = -np.inf
-    rows[19, rng.integers(c)] = np.inf
-    rows[20] = np.where(np.arange(c) < c // 2, -np.inf, rows[20])
-    rows[21] = np.where(np.arange(c) < c - 1, -np.inf, rows[21])
-    rows[22] *= 1e4
-    with np.errstate(over="ignore"):
-        return rows.astype(dtype)
-
-
-def rows_of(storage: np.dtype, c: int) -> np.ndarray:
-    """Hard, special and random rows of c classes, as a storage holds them."""
-    working = np.dtype(np.float32) if storage.itemsize == 2 else storage
-    with np.errstate(over="ignore"):
-        hard = np.stack([row for _, row in hard_rows(working, c)]).astype(storage)
-    return np.concatenate([hard[: 10 if c > 5000 else None], special_rows(storage, c)[:: 4 if c > 5000 else 1]])
-
-
-def labels_of(rows: np.ndarray) -> np.ndarray:
-    """The likeliest class, the last, the first, any; some rows are to be ignored."""
-    *batch, c = rows.shape
-    n = int(np.prod(batch))
-    rng = np.random.default_rng(n)
-    labels = rng.integers(c, size=n)
-    labels[::4] = np.nan_to_num(rows.reshape(n, c)[::4].astype(float), nan=-np.inf).argmax(axis=1)
-    labels[1::8] = c - 1
-    labels[5::16] = -100
-    return labels.reshape(batch)
+# ---- everything that is computed from logits and labels ----
 
 
 def weights_of(c: int) -> np.ndarray:
@@ -101,6 +67,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], w
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch, elements: int, rows: int, conversion: int = 1 << 19) -> None:
     """Blocks far smaller than they are, and threads for however few elements."""
     monkeypatch.setattr(_rows, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(_rows, "STRIDED_ELEMENTS", elements)
     monkeypatch.setattr(_rows, "BLOCK_ROWS", rows)
     monkeypatch.setattr(_rows, "SERIAL_ELEMENTS", 0)
     monkeypatch.setattr(_arrays, "CONVERSION_ELEMENTS", conversion)
@@ -180,8 +147,8 @@ def test_threads(level, monkeypatch, shape, order):
 def test_blocks(level, storage, order):
     for c in (1, 33, 2100):
         rows = rows_of(storage, c)
-        n = len(rows) - len(rows) % 6
-        x, labels = rows[:n].reshape(2, 3, n // 6, c), labels_of(rows[:n]).reshape(2, 3, n // 6)
+        n = min(len(rows), 60) // 6 * 6
+        x, labels = rows[-n:].reshape(2, 3, n // 6, c), labels_of(rows[-n:]).reshape(2, 3, n // 6)
         x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 1)), 1, -1) if order == "strided" else x
         swapped = x if storage == BFLOAT16 else x.astype(x.dtype.newbyteorder(), order="K")
         expected = results(x, labels)
@@ -214,7 +181,7 @@ def test_blocks_of_huge_rows(level, monkeypatch, dtype, order):
 def test_halves_as_their_float32_copy(level, storage, order):
     every_one = np.arange(1 << 16, dtype=np.uint16).view(storage)
     assert same_bits(fx.logsumexp(every_one[:, None], axis=1), every_one.astype(np.float32) + np.float32(0))
-    for c in (1, 7, 33, 256, 3000):
+    for c in (7, 300):
         rows = np.concatenate([rows_of(np.dtype(storage), c), np.resize(every_one, (1 << 16) // c * c).reshape(-1, c)])
         x, wide = rows, rows.astype(np.float32)
         if order == "strided":
@@ -232,18 +199,14 @@ def test_integers_as_their_float64_copy(level, dtype):
 
 @every_storage
 def test_layouts(level, storage):
-    for c in (1, 2, 9, 40, 257):
+    for c, dtype in ((1, "i2"), (2, ">i4"), (9, "i1"), (257, "i8")):
         rows = rows_of(storage, c)
-        n = len(rows) // 4
-        values = rows[: 4 * n].reshape(4, n, c)
+        values = rows[: len(rows) // 4 * 4].reshape(4, -1, c)
         labels = labels_of(values)
         expected = {True: results(values, labels), False: results(np.asfortranarray(values), labels)}
-        for dtype in ("i2", ">i4", "i8"):
-            for (name, x), (_, y) in zip(layouts(values), layouts(labels.astype(dtype)), strict=False):
-                found = results(x, y)
-                assert_same(
-                    found, {**expected[classes_lie_together(x)], "evaluator": expected[True]["evaluator"]}, name
-                )
+        expected[False]["evaluator"] = expected[True]["evaluator"]  # it brings its rows into one order
+        for (name, x), (_, y) in zip(layouts(values), layouts(labels.astype(dtype)), strict=False):
+            assert_same(results(x, y), expected[classes_lie_together(x)], name)
 
 
 def test_zero_strides(level):
@@ -275,7 +238,7 @@ def test_rows_do_not_feel_their_neighbours(level, storage):
 
 @every_storage
 def test_out_in_every_layout(level, storage):
-    values = np.concatenate([rows_of(storage, 35)[:59], special_rows(storage, 35)[:1]]).reshape(5, 12, 35)
+    values = rows_of(storage, 35)[-50:].reshape(5, 10, 35)
     labels = labels_of(values)
     for x in (values, np.asfortranarray(values)):
         expected = results(x, labels)
