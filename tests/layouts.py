@@ -3,6 +3,8 @@
 The idea of one generator of layouts for all tests is bottleneck's (bottleneck/tests/util.py).
 """
 
+import ctypes
+import mmap
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -243,3 +245,34 @@ def labels_of(rows: np.ndarray) -> np.ndarray:
     labels[1::8] = c - 1
     labels[5::16] = -100
     return labels.reshape(batch)
+
+
+# ---- memory with an end ----
+
+
+class Guarded:
+    """Memory between two pages that nobody may touch (POSIX): a read or write outside ends the process."""
+
+    def __init__(self, size: int) -> None:
+        page = mmap.PAGESIZE
+        self.size = -(-size // page) * page
+        self.memory = mmap.mmap(-1, self.size + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        for guard in (start, start + page + self.size):
+            if ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0):
+                raise OSError("mprotect failed")
+
+    def put(self, values: np.ndarray, end: bool) -> np.ndarray:
+        """A C-ordered copy whose last byte lies before the one guard, or whose first lies behind the other."""
+        offset = mmap.PAGESIZE + (self.size - values.nbytes if end else 0)
+        copy = np.frombuffer(self.memory, values.dtype, values.size, offset).reshape(values.shape)
+        copy[...] = values
+        return copy
+
+    def put_strided(self, values: np.ndarray, gap: int, end: bool) -> np.ndarray:
+        """A copy whose elements lie `gap` apart along the last axis, the first and the last of them at the guards."""
+        flat = np.full(max(0, values.size * gap - gap + 1), _junk(values.dtype), values.dtype)
+        flat[::gap] = values.ravel()
+        flat = self.put(flat, end)
+        strides = [gap * s for s in np.empty(values.shape, values.dtype).strides]
+        return as_strided(flat, values.shape, strides)
