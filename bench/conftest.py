@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def settings(pytestconfig: pytest.Config) -> Settings:
     option = pytestconfig.getoption
-    made = settings_for(option("--bench-mb"), option("--bench-threads"), option("--bench-rounds"))
+    clock = getattr(time, str(option("--bench-clock")))
+    made = settings_for(option("--bench-mb"), option("--bench-threads"), option("--bench-rounds"), clock)
     peers.set_threads(made.threads)
     return made
 
@@ -76,7 +78,7 @@ def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Cal
 
         benchmark.group = f"{operation} {data.case}"
         with PeakMemory() as memory:
-            figures = alternate(benchmark, function, yardstick, nbytes, rounds)
+            figures = alternate(benchmark, function, yardstick, nbytes, rounds, settings.clock)
         benchmark.extra_info.update(
             operation=operation,
             library=library,
@@ -89,6 +91,8 @@ def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Cal
             peak_extra_mb=memory.extra,
             threads=settings.threads,
             library_threads=1 if library in peers.SINGLE_THREADED else settings.threads,
+            clock=settings.clock.__name__,
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             bench_mb=settings.mb,
             fastxent=settings.version,
             level=settings.level,
