@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -44,8 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def settings(pytestconfig: pytest.Config) -> Settings:
     option = pytestconfig.getoption
-    clock = getattr(time, str(option("--bench-clock")))
+    module, _, name = option("--benchmark-timer").rpartition(".")
+    clock = getattr(importlib.import_module(module), name)
     made = settings_for(option("--bench-mb"), option("--bench-threads"), option("--bench-rounds"), clock)
+    if clock is time.process_time and made.threads != 1:
+        raise pytest.UsageError("time.process_time adds up the threads' times: --bench-threads 1 goes with it")
     peers.set_threads(made.threads)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ class Settings:
     version: str
     level: str
     cpu: str
+    clock: Callable[[], float]
 
 
-def settings_for(mb: int, threads: int | None, rounds: int | None) -> Settings:
+def settings_for(mb: int, threads: int | None, rounds: int | None, clock: Callable[[], float]) -> Settings:
     """The defaults: fastxent's own number of threads, and 9 rounds, or 3 where the data fit a cache anyway."""
     return Settings(
         mb=mb,
@@ -29,6 +31,7 @@ def settings_for(mb: int, threads: int | None, rounds: int | None) -> Settings:
         version=_version(),
         level=str(config()["level"]),
         cpu=str(config()["cpu"]),
+        clock=clock,
     )
 
 

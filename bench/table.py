@@ -19,7 +19,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 # one run has one value of each; runs that differ in one cannot be put together
-FACTS = ("fastxent", "cpu", "level", "threads", "bench_mb")
+FACTS = ("fastxent", "cpu", "level", "threads", "clock", "bench_mb")
 KEY = ("operation", "shape", "dtype", "data", "library")
 FIGURES = ("gb_per_s", "rb_gb_per_s", "fraction")
 Row = dict[str, Any]
@@ -35,7 +35,8 @@ def read_run(path: Path) -> tuple[Row, list[Row]]:
         raise SystemExit(f"{path}: no figures of this benchmark")
     libraries = dict(sorted({(r["library"], r["library_version"]) for r in rows}))
     facts = {name: _only(path, name, (r[name] for r in rows)) for name in FACTS}
-    return {**facts, "date": content["datetime"][:10], "runs": 1, "libraries": libraries}, rows
+    load = max((r["load"] for r in rows if r["load"] is not None), default=None)
+    return {**facts, "date": content["datetime"][:10], "runs": 1, "load": load, "libraries": libraries}, rows
 
 
 def _only(path: Path | str, name: str, values: Iterable[Any]) -> Any:
@@ -50,6 +51,8 @@ def combine(runs: list[tuple[Row, list[Row]]]) -> tuple[Row, list[Row]]:
     facts = {name: _only("these files", name, (f[name] for f, _ in runs)) for name in FACTS}
     facts["date"] = max(f["date"] for f, _ in runs)
     facts["runs"] = sum(f["runs"] for f, _ in runs)
+    # the system's load average, our own threads included: what the figures are to be believed
+    facts["load"] = max((round(f["load"], 1) for f, _ in runs if f["load"] is not None), default=None)
     facts["libraries"] = {k: v for f, _ in runs for k, v in f["libraries"].items()}
     found: dict[tuple[str, ...], list[Row]] = {}
     for _, rows in runs:

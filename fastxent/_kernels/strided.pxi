@@ -1,8 +1,8 @@
 # Rows whose class axis is not contiguous: (N, C, d1, ...), Fortran order, every second class. Lanes are rows ("pixels").
 #
 # FX_PIXELS neighbouring rows are taken together, a segment of classes in blocks of FX_RUN: a lane takes the largest of the
-# block, raises its own reference c, scales what it has by a power of two and adds the block's FX_RUN terms in order; then
-# it is flushed into a wider sum. So a row's value depends on that row alone, whichever lane it falls into, and each
+# block, raises its own reference c, scales what it has by a power of two and adds the block's FX_RUN terms in order,
+# flushed after every FX_CHAIN_D into a wider sum. So a row's value depends on that row alone, whichever lane it falls into, and each
 # logit is read once (the second look at a block of FX_RUN vectors is in cache). Row format as in rows.pxi otherwise:
 # the same segments, the same merging; the order of additions is another, and with it the last bit.
 #
@@ -118,7 +118,7 @@ cdef inline void pixel_segment(
                     vexp(&xs[k * FX_NI], magic, False, e, scale)
                     for i in range(FX_NI):
                         acc = vfma(e[i], scale[i], acc)
-                if (k + 1) * FX_NI % chain_length(like) == 0:
+                if (k + 1) * FX_NI % FX_CHAIN_D == 0:
                     if vec is vf:
                         vf_scale_flush(hi + v * w, factor, acc)
                     else:
