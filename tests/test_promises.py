@@ -1,4 +1,4 @@
-"""The promises that go across the modules: flat memory, no read out of bounds, fork, interrupts, floating-point control."""
+"""Promises that go across the modules: flat memory, no read out of bounds, fork, interrupts, floating-point control."""
 
 from __future__ import annotations
 
