@@ -4,12 +4,11 @@ import json
 import os
 import platform
 import re
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
+from child import run_python
 
 import fastxent as fx
 from fastxent import _dispatch
@@ -30,10 +29,7 @@ def default_threads():
 def run(code, **environment):
     """What a fresh Python prints, with these variables and no others about threads and levels."""
     names = ("FASTXENT_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "FASTXENT_LEVEL")
-    inherited = {name: value for name, value in os.environ.items() if name not in names}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True, timeout=120
-    )
+    return run_python(code, **(dict.fromkeys(names) | environment))
 
 
 def threads_of(code=THREADS, **environment):

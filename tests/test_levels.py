@@ -4,13 +4,11 @@ The SSE2 baseline has bits of its own, and so may rows whose class axis is strid
 """
 
 import json
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from child import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import (
@@ -100,12 +98,6 @@ def test_elementary_of_levels():
         for level, y in zip(fused_levels(), found, strict=True):
             _dispatch.load_level(level).elementary(name, x, y)
             assert same_bits(y, found[0])
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
-    )
 
 
 @pytest.mark.parametrize("level", LEVELS)

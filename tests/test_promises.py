@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from child import PACKAGE, run_python
 
 import fastxent as fx
 from fastxent import _dispatch
 from fastxent._kernels import machine
 
-PACKAGE = Path(fx.__file__).parent
-
 
 def run(code: str, seconds: float = 60) -> str:
     """Run code in a process of its own; a crash, a hang or an error fails the test."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=seconds, check=False
-    )
+    done = run_python(code, seconds=seconds)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

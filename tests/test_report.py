@@ -6,13 +6,12 @@ import io
 import json
 import math
 import operator
-import os
-import subprocess
 import sys
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from child import run_python
 
 import fastxent as fx
 from fastxent import _dispatch, report
@@ -211,8 +210,7 @@ def test_refusals():
 @pytest.mark.skipif(not _dispatch.kernels.fused, reason="this is the baseline")
 def test_baseline_states_do_not_merge():
     code = "import json, fastxent as f; e = f.Evaluator(); e.update([[0.0, 1.0]], [1]); print(json.dumps(e.state()))"
-    env = {**os.environ, "FASTXENT_LEVEL": "baseline", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    state = json.loads(subprocess.run([sys.executable, "-c", code], env=env, stdout=-1, check=True).stdout)
+    state = json.loads(run_python(code, FASTXENT_LEVEL="baseline").stdout)
     other = Evaluator()
     other.update([[0.0, 1.0]], [1])
     with pytest.raises(ValueError, match="row format"):
