@@ -4,6 +4,7 @@ Environment
 -----------
 FASTXENT_REQUIRE_OPENMP=1   fail where the compiler has no OpenMP, instead of building for one thread
 FASTXENT_TEST_LEVELS=1      build the levels that only the tests use, too
+FASTXENT_LEVELS=avx2        build these levels only (separated by commas): while working on the kernels
 FASTXENT_DEBUG=1            bounds checks in the Cython code
 """
 
@@ -65,6 +66,8 @@ def extensions() -> list[Extension]:
     """machine, which any CPU can import, and one extension a level."""
     openmp = openmp_flags()
     levels = LEVELS | (TEST_LEVELS if os.environ.get("FASTXENT_TEST_LEVELS", "0") == "1" else {})
+    if only := os.environ.get("FASTXENT_LEVELS"):
+        levels = {name: (LEVELS | TEST_LEVELS)[name] for name in only.split(",")}
     flags = {"machine": [], **{name: flags for name, (flags, here) in levels.items() if here}}
     folder = Path("fastxent", "_kernels")
     depends = [str(p) for p in sorted(folder.glob("*.pxi")) + sorted(folder.glob("*.h"))]
