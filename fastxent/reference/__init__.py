@@ -1,0 +1,17 @@
+"""The oracle: public functions in plain Python, slow and exact, with the same names and meanings.
+
+The tests hold the compiled kernels to these functions, so nothing here shares a line with them: only the
+standard library is used, and nothing of the package. Inputs are nested lists or tuples of numbers, or
+anything with ``tolist()`` (NumPy arrays, CPU tensors); outputs are nested lists of floats, or one float. All
+of it is in double precision, however the input was stored: sums over a row are correctly rounded
+(``math.fsum``), sums and means over rows are exact rationals, rounded once.
+
+Everywhere: TypeError where elements are not real numbers (labels: integers) or an axis is no integer;
+ValueError where lists are ragged, shapes don't fit, or an axis is out of range or given twice.
+"""
+
+from fastxent.reference.distributions import log_softmax, logsumexp, softmax
+from fastxent.reference.evaluation import evaluate
+from fastxent.reference.losses import cross_entropy
+
+__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]

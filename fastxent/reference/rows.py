@@ -1,0 +1,76 @@
+"""One row of logits."""
+
+import math
+from collections.abc import Sequence
+
+
+def has_softmax(row: Sequence[float]) -> bool:
+    return not any(map(math.isnan, row)) and math.isfinite(max(row))
+
+
+def exp_difference(x: float, top: float) -> float:
+    """exp(x - top) for x <= top, the rounding of the difference made good.
+
+    At x - top = -700 that rounding alone would cost up to 2**8 ULP. It is found exactly (Knuth's two-sum) and
+    enters to first order, the second being below 2**-88.
+    """
+    d = x - top
+    if d < -746.0:  # exp is 0 here, and an overflow to -inf would make the correction NaN
+        return 0.0
+    back = d - x
+    error = (x - (d - back)) - (top + back)
+    e = math.exp(d)
+    return e + e * error
+
+
+def terms_of(row: Sequence[float]) -> tuple[float, list[float], float]:
+    """The largest element, exp(x - largest) of all, and the sum of these without one largest term.
+
+    Of several equally large elements any may be left out: the sum is the same.
+    """
+    top = max(row)
+    terms = [exp_difference(x, top) for x in row]
+    peak = row.index(top)
+    return top, terms, math.fsum(terms[:peak] + terms[peak + 1 :])
+
+
+def surprise(x: float, top: float, rest: float) -> float:
+    """lse - x: no term is negative, so confident rows keep all their digits (their rest may be e^-40)."""
+    try:
+        return math.fsum((top, -x, math.log1p(rest)))
+    except OverflowError:  # top - x is beyond the largest double
+        return math.inf
+
+
+def row_logsumexp(row: Sequence[float]) -> float:
+    if any(map(math.isnan, row)):
+        return math.nan
+    top = max(row, default=-math.inf)
+    if math.isinf(top):
+        return top
+    top, _, rest = terms_of(row)
+    return top + math.log1p(rest)
+
+
+def row_softmax(row: Sequence[float]) -> list[float]:
+    if not has_softmax(row):
+        return [math.nan] * len(row)
+    terms = terms_of(row)[1]
+    total = math.fsum(terms)
+    return [term / total for term in terms]
+
+
+def row_log_softmax(row: Sequence[float]) -> list[float]:
+    if has_softmax(row):
+        top, _, rest = terms_of(row)
+        return [0.0 - surprise(x, top, rest) for x in row]  # 0.0 - 0.0 is 0.0, as SciPy gives it, not -0.0
+    if any(map(math.isnan, row)) or max(row) < 0:
+        return [math.nan] * len(row)
+    return [math.nan if x == math.inf else -math.inf for x in row]
+
+
+def row_loss(row: Sequence[float], label: int) -> float:
+    if not has_softmax(row):
+        return math.nan
+    top, _, rest = terms_of(row)
+    return surprise(row[label], top, rest)
