@@ -1,9 +1,24 @@
-"""Fixtures that several test files share; helpers that are no fixtures stand in layouts.py."""
+"""Fixtures that several test files share; helpers that are no fixtures stand in layouts.py and child.py."""
+
+import os
 
 import pytest
 from layouts import use_level
 
 from fastxent._dispatch import usable_levels
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_folder(tmp_path_factory):
+    """The tests run in an empty folder.
+
+    Python puts the current folder before the installed packages: a process that a test starts in the source tree would
+    import the tree's package, which has no compiled kernels when fastxent was installed from it.
+    """
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("empty"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(params=usable_levels())
