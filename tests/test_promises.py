@@ -170,11 +170,13 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(PACKAGE.glob("*.py")) + sorted(PACKAGE.glob("sources/*.py")), ids=lambda p: p.stem
+    "path",
+    sorted(PACKAGE.glob("*.py")) + [p for room in ("cli", "sources") for p in sorted(PACKAGE.glob(f"{room}/*.py"))],
+    ids=lambda p: "-".join(p.relative_to(PACKAGE).with_suffix("").parts),
 )
 def test_imports_go_one_way(path):
     """The reference, which stands apart, has its own such test in test_reference.py."""
-    name = "sources" if path.parent.name == "sources" else path.stem
+    name = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if name == "__init__":
         return
     assert all(LAYERS[other] >= LAYERS[name] for other in imports(path)), imports(path)

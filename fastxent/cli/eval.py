@@ -1,60 +1,22 @@
-"""The command line: ``fastxent eval LOGITS LABELS``, ``fastxent info``.
-
-Exit status 0; 1 for an error in the data, named in one line; 2 for wrong usage; 130 after Ctrl-C.
-"""
+"""``fastxent eval LOGITS LABELS``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from fastxent import report
-from fastxent._threads import MOST_THREADS, set_num_threads
-from fastxent._version import __version__
-from fastxent.config import config, show_config
+from fastxent._threads import set_num_threads
+from fastxent.cli._common import bins, complain, threads, topk
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation
 
 
-def _integer(text: str, least: int, most: int) -> int:
-    try:
-        n = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer") from None
-    if not least <= n <= most:
-        raise argparse.ArgumentTypeError(f"must be from {least:,} to {most:,}, got {n:,}")
-    return n
-
-
-def _topk(text: str) -> tuple[int, ...]:
-    return tuple(_count(k) for k in text.split(","))
-
-
-def _count(text: str) -> int:
-    return _integer(text, 1, 1 << 40)
-
-
-def _bins(text: str) -> int:
-    return _integer(text, 1, 10_000)
-
-
-def _threads(text: str) -> int:
-    return _integer(text, 1, MOST_THREADS)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line's parser."""
-    top = argparse.ArgumentParser(
-        prog="fastxent", description="Score huge arrays of model outputs on CPUs, in one read of memory."
-    )
-    top.add_argument("--version", action="version", version=f"fastxent {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's options."""
     ev = commands.add_parser(
         "eval",
         help="evaluate a file of logits against a file of labels",
@@ -66,50 +28,14 @@ def parser() -> argparse.ArgumentParser:
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
     ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
-    ev.add_argument("--topk", type=_topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
-    ev.add_argument("--bins", type=_bins, default=15, metavar="N", help="bins of the reliability table (15)")
+    ev.add_argument("--topk", type=topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
+    ev.add_argument("--bins", type=bins, default=15, metavar="N", help="bins of the reliability table (15)")
     ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")
     ev.add_argument("--logits-dtype", choices=["bfloat16"], help="what raw 16-bit logits stand for")
     ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
-    ev.add_argument("--threads", type=_threads, metavar="N", help="number of threads (all CPUs of this process)")
+    ev.add_argument("--threads", type=threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
     ev.set_defaults(run=_eval, parser=ev)
-
-    info = commands.add_parser("info", help="print version, CPU, level and threads, for a bug report")
-    info.add_argument("--json", action="store_true", help="as JSON")
-    info.set_defaults(run=_info, parser=info)
-    return top
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit status."""
-    args = parser().parse_args(arguments)
-    try:
-        status: int = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return 130
-    except BrokenPipeError:
-        # the reader of our output has gone; keep Python from complaining once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
-        _complain(_one_line(error))
-        return 1
-
-
-def _complain(words: str) -> None:
-    if sys.stderr is not None:  # closed by whoever started us
-        print(f"fastxent: {words}", file=sys.stderr)
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -165,7 +91,7 @@ def _run_eval(args: argparse.Namespace, labels: str | None, target: Path | None)
             )
             if count
         ]
-        _complain("; ".join(what))
+        complain("; ".join(what))
         return 1
     return 0
 
@@ -184,11 +110,3 @@ def _evaluate(logits: Path, labels: Path, args: argparse.Namespace) -> Evaluatio
 
 def _json(result: Evaluation) -> str:
     return json.dumps(result.to_dict(), indent=2, allow_nan=False)
-
-
-def _info(args: argparse.Namespace) -> int:
-    if args.json:
-        print(json.dumps(config(), indent=2))
-    else:
-        show_config()
-    return 0

@@ -1,0 +1,47 @@
+"""The command line: ``fastxent eval LOGITS LABELS``, ``fastxent info``; a file a command.
+
+Exit status 0; 1 for an error in the data, named in one line; 2 for wrong usage; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from fastxent._version import __version__
+from fastxent.cli import eval, info
+from fastxent.cli._common import complain, one_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="fastxent", description="Score huge arrays of model outputs on CPUs, in one read of memory."
+    )
+    top.add_argument("--version", action="version", version=f"fastxent {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (eval, info):
+        command.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit status."""
+    args = parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone; keep Python from complaining once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
+        complain(one_line(error))
+        return 1
