@@ -171,7 +171,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    sorted(PACKAGE.glob("*.py")) + [p for room in ("cli", "sources") for p in sorted(PACKAGE.glob(f"{room}/*.py"))],
+    sorted(PACKAGE.glob("*.py")) + [p for room in ("cli", "report", "sources") for p in sorted(PACKAGE.glob(f"{room}/*.py"))],
     ids=lambda p: "-".join(p.relative_to(PACKAGE).with_suffix("").parts),
 )
 def test_imports_go_one_way(path):
