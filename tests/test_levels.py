@@ -98,6 +98,14 @@ def test_elementary_of_levels():
         for level, y in zip(fused_levels(), found, strict=True):
             _dispatch.load_level(level).elementary(name, x, y)
             assert same_bits(y, found[0])
+    with np.errstate(over="ignore"):
+        single = x.astype(np.float32)
+    for values in (x, single):  # the scalar and the vector functions are one in float64: test_numerics
+        for name in ("log", "log1p", "expm1"):
+            found = [np.empty_like(values) for _ in fused_levels()]
+            for level, y in zip(fused_levels(), found, strict=True):
+                _dispatch.load_level(level).elementary_vectors(name, values, y)
+                assert same_bits(y, found[0])
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -110,6 +110,33 @@ def logarithm(terms: int) -> None:
     report(f"log, {terms} terms", q, error, mp.mpf(0), z_max)
 
 
+def logarithm_without_division(degree: int) -> None:
+    """log(1 + f) = f + f^2 q(f) on [sqrt(1/2) - 1, sqrt(2) - 1], in float32."""
+    a, b = (mp.sqrt(mp.mpf(1) / 2) - 1) * mp.mpf("1.001"), (mp.sqrt(2) - 1) * mp.mpf("1.001")
+
+    def tail(f: mp.mpf) -> mp.mpf:
+        return f / 3 - mp.mpf(1) / 2 if abs(f) < mp.mpf(10) ** -12 else (mp.log1p(f) - f) / f**2
+
+    def weight(f: mp.mpf) -> mp.mpf:
+        return max(f**2, b**2 / 400) / (abs(mp.log1p(f)) if abs(f) > b / 20 else b / 20)
+
+    q = rounded(remez(tail, weight, degree - 2, a, b), True)
+    value = [mp.mpf(c) for c in q]
+    report(f"log(1 + f), degree {degree}, float32", q, lambda f: (f + f**2 * horner(value, f)) / mp.log1p(f) - 1, a, b)
+
+
+def exponential_less_one(degree: int) -> None:
+    """e^r - 1 = r + r^2 q(r) on |r| <= ln2 / 2, in float32; float64 takes the polynomial of the exponential."""
+    b = mp.log(2) / 2 * mp.mpf("1.001")
+
+    def tail(r: mp.mpf) -> mp.mpf:
+        return mp.mpf(1) / 2 + r / 6 if abs(r) < mp.mpf(10) ** -12 else (mp.expm1(r) - r) / r**2
+
+    q = rounded(remez(tail, lambda r: max(abs(r), b / 20), degree - 2, -b, b), True)
+    value = [mp.mpf(c) for c in q]
+    report(f"e^r - 1, degree {degree}, float32", q, lambda r: (r + r**2 * horner(value, r)) / mp.expm1(r) - 1, -b, b)
+
+
 if __name__ == "__main__":
     exponential(5, True)
     exponential(6, True)
@@ -117,6 +144,8 @@ if __name__ == "__main__":
     exponential(12, False)
     logarithm(7)
     logarithm(8)
+    logarithm_without_division(10)
+    exponential_less_one(7)
     for name, bits in (("float32", 24), ("float64", 53)):
         high = mp.mpf(mp.nint(mp.log(2) * 2 ** (bits + 0))) / 2 ** (bits + 0)
         low = mp.log(2) - high

@@ -159,6 +159,7 @@ cdef inline double log1p_(double x) noexcept nogil:
 cdef inline double expm1_(double x) noexcept nogil:
     """e^x - 1."""
     cdef double t, r, lo, p, scale, whole, error
+    cdef bint over
     if x != x:
         return x
     if x > 710.0:
@@ -183,14 +184,11 @@ cdef inline double expm1_(double x) noexcept nogil:
     whole = r * r
     error = fx_fma(r, r, -whole)
     p = fx_fma(whole, p, fx_fma(error, p, lo))  # e^r - 1 = r + p
-    if t == 0.0:
-        return r + p
-    if t > 1000.0:
-        return scaled(1.0 + (r + p), <int64_t>t)
-    scale = power_of_two(<int64_t>t)
-    if t > 54.0:
-        return scale * (1.0 + (r + p))
-    # 2^t (1 + r + p) - 1, where 2^t r is exact: the large terms as a sum with its errors, then the small ones
+    # 2^t (1 + r + p) - 1, where 2^t r is exact: the large terms as a sum with its errors, then the small ones; 2^1024 is
+    # out of range, so half of it is taken and the result doubled
+    over = t > 1023.0
+    scale = power_of_two(<int64_t>t - over)
     two_sum(scale, -1.0, &whole, &lo)
     two_sum(whole, scale * r, &whole, &error)
-    return whole + fx_fma(scale, p, error + lo)
+    whole = whole + fx_fma(scale, p, error + lo)
+    return whole + whole if over else whole

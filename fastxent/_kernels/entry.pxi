@@ -249,6 +249,44 @@ def elementary(str name, const double[::1] x, double[::1] out):
         fx_fp_leave(control)
 
 
+cdef inline void elementary_lanes(int which, const char *x, char *out, Py_ssize_t n, vec like) noexcept nogil:
+    """A function of n contiguous values, FX_NI vectors at a time; the last ones through a buffer."""
+    cdef vec a[FX_NI]
+    cdef vec b[FX_NI]
+    cdef Py_ssize_t i, lanes = FX_NI * width(like), size = sizeof(vec) // width(like)
+    i = -lanes
+    while i + lanes < n:
+        i += lanes
+        memset(a, 0, sizeof(a))
+        memcpy(a, x + i * size, min(lanes, n - i) * size)
+        if which == 1:
+            vlog(a, b)
+        elif which == 2:
+            vlog1p(a, b)
+        else:
+            vexpm1(a, b)
+        memcpy(out + i * size, b, min(lanes, n - i) * size)
+
+
+def elementary_vectors(str name, x, out):
+    """log, log1p or expm1 of each float32 or float64 value, by the vector functions: for the tests."""
+    cdef const uint8_t[::1] source = x.view("u1")
+    cdef uint8_t[::1] result = out.view("u1")
+    cdef int which = ("exp", "log", "log1p", "expm1").index(name)
+    cdef bint single = x.itemsize == 4
+    cdef Py_ssize_t n = len(x)
+    cdef uint64_t control
+    if which == 0 or x.itemsize != out.itemsize or x.itemsize not in (4, 8) or len(out) != n or n == 0:
+        raise ValueError("arrays do not match")
+    with nogil:
+        control = fx_fp_enter()
+        if single:
+            elementary_lanes(which, <const char *>&source[0], <char *>&result[0], n, vf_splat(0))
+        else:
+            elementary_lanes(which, <const char *>&source[0], <char *>&result[0], n, vd_splat(0))
+        fx_fp_leave(control)
+
+
 cdef double read_lines(const char *x, Py_ssize_t vectors) noexcept nogil:
     cdef vf acc[8]
     cdef Py_ssize_t i, k

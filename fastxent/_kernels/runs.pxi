@@ -83,6 +83,30 @@ cdef inline void vexp(const vec *x, vec magic, bint fine, vec *p, vec *scale) no
         vd_exp(x, magic, fine, p, scale)
 
 
+cdef inline void vlog(const vec *x, vec *y) noexcept nogil:
+    """log x of FX_NI vectors (vmath.h, as the next two)."""
+    if vec is vf:
+        vf_log(x, y)
+    else:
+        vd_log(x, y)
+
+
+cdef inline void vlog1p(const vec *x, vec *y) noexcept nogil:
+    """log(1 + x)."""
+    if vec is vf:
+        vf_log1p(x, y)
+    else:
+        vd_log1p(x, y)
+
+
+cdef inline void vexpm1(const vec *x, vec *y) noexcept nogil:
+    """e^x - 1."""
+    if vec is vf:
+        vf_expm1(x, y)
+    else:
+        vd_expm1(x, y)
+
+
 cdef inline double top_lane(vec x) noexcept nogil:
     if vec is vf:
         return vf_top(x)

@@ -69,6 +69,14 @@ cdef extern from "simd.h" nogil:
     double fx_fma(double, double, double)
     void fx_prefetch(const void *)
 
+cdef extern from "vmath.h" nogil:
+    void vf_log(const vf *, vf *)
+    void vd_log(const vd *, vd *)
+    void vf_log1p(const vf *, vf *)
+    void vd_log1p(const vd *, vd *)
+    void vf_expm1(const vf *, vf *)
+    void vd_expm1(const vd *, vd *)
+
 ctypedef fused vec:
     vf
     vd

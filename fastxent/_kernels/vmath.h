@@ -1,0 +1,228 @@
+/* log, log1p and expm1 of FX_NI vectors side by side, in both working precisions (simd.h has their exponential).
+
+   Error, where tests/test_numerics.py measures it against mpmath: below 1 ULP in float64 and in float32 with a fused
+   multiply-add, below 2 on the SSE2 baseline. Infinities, NaN, signed zeros and subnormals as in the C library. In
+   float64 they are the functions of elementary.pxi, operation by operation, and give their bits.
+
+   log x = e log 2 + log(1 + f) for x = (1 + f) 2^e with sqrt(1/2) <= 1 + f < sqrt(2): f is exact, and what log(1 + f)
+   has beside it is small, so that its rounding weighs little. The first constant of log 2 has trailing zeros: its
+   product with e is exact. Coefficients: tools/minimax.py; in float32 the polynomials are off by 4.6e-9 (log(1 + f))
+   and 2.6e-9 (e^r - 1), relative.                                                                                   */
+#ifndef FASTXENT_VMATH_H
+#define FASTXENT_VMATH_H
+
+#include "simd.h"
+
+typedef uint64_t vul __attribute__((vector_size(FX_VBYTES)));
+
+#define FX_LN2_15 0x1.62e4p-1f /* 15 bits, then the rest of log 2 */
+#define FX_LN2_REST_F 0x1.7f7d1cp-20f
+
+FX_INLINE vf vf_only(vi mask, vf x) { return (vf)(mask & (vi)x); }
+FX_INLINE vd vd_only(vl mask, vd x) { return (vd)(mask & (vl)x); }
+FX_INLINE vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+FX_INLINE vd vd_abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffff); }
+
+/* ---- x = (1 + f) 2^e, for finite x > 0: in (FX_NI,), out (FX_NI,) ---- */
+FX_INLINE void vf_split(const vf *x, vf *f, vf *e) {
+    vi small[FX_NI], top[FX_NI];
+    vf m[FX_NI];
+    FX_EACH(small, (vi)(x[v] < 0x1p-126f));
+    FX_EACH(m, vf_pick(small[v], x[v] * 0x1p32f, x[v]));
+    /* the bits of sqrt(1/2) are 0x3f3504f3: the exponent of m / sqrt(1/2), rounded down */
+    FX_EACH(top, ((vi)m[v] - 0x3f3504f3) >> 23);
+    FX_EACH(e, (__builtin_convertvector(top[v], vf) - vf_only(small[v], vf_splat(32.0f))));
+    FX_EACH(f, (vf)((vi)m[v] - (top[v] << 23)) - 1.0f);
+}
+
+FX_INLINE void vd_split(const vd *x, vd *f, vd *e) {
+    vl small[FX_NI];
+    vul top[FX_NI];
+    vd m[FX_NI];
+    FX_EACH(small, (vl)(x[v] < 0x1p-1022));
+    FX_EACH(m, vd_pick(small[v], x[v] * 0x1p54, x[v]));
+    /* AVX2 has neither an arithmetic shift of 64 bits nor their conversion: shifted up by 1024 binades, and made a
+       number as the low bits of 2^52 */
+    FX_EACH(top, ((vul)m[v] - 0x3fe6a09e667f3bcdu + 0x4000000000000000u) >> 52);
+    FX_EACH(e, ((vd)(top[v] | 0x4330000000000000u) - (0x1p52 + 1024.0)) - vd_only(small[v], vd_splat(54.0)));
+    FX_EACH(f, (vd)((vul)m[v] - (top[v] << 52) + 0x4000000000000000u) - 1.0);
+}
+
+/* ---- log(1 + f) - f, for sqrt(1/2) <= 1 + f <= sqrt(2) ---- */
+FX_INLINE void vf_log_tail(const vf *f, vf *y) {
+    vf q[FX_NI];
+    FX_EACH(q, vf_fma(vf_splat(-0x1.382feep-4f), f[v], vf_splat(0x1.085e6ap-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.0f4230p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.226f16p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.5425f0p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.99a406p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.00042ep-2f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.555550p-2f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.fffff8p-2f)));
+    FX_EACH(y, f[v] * f[v] * q[v]);
+}
+
+FX_INLINE void vd_log_tail(const vd *f, vd *y) { /* log_reduced of elementary.pxi, and its derivation */
+    vd s[FX_NI], z[FX_NI], h[FX_NI], q[FX_NI];
+    FX_EACH(s, f[v] / (2.0 + f[v]));
+    FX_EACH(z, s[v] * s[v]);
+    FX_EACH(q, vd_fma(vd_splat(0.14797507719057545), z[v], vd_splat(0.15313903245641833)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0.18183569739853522)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0.2222219847598521)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0.2857142874326269)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0.3999999999941109)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0.6666666666666735)));
+    FX_EACH(h, 0.5 * f[v] * f[v]);
+    FX_EACH(q, vd_fma(z[v], q[v], h[v]));
+    FX_EACH(y, vd_fma(s[v], q[v], -h[v]));
+}
+
+/* log((1 + f + lost) 2^e), |lost| an ULP or so */
+FX_INLINE void vf_log_sum(const vf *f, const vf *lost, const vf *e, vf *y) {
+    vf tail[FX_NI];
+    vf_log_tail(f, tail);
+    FX_EACH(tail, vf_fma(e[v], vf_splat(FX_LN2_REST_F), lost[v] + tail[v]));
+    FX_EACH(y, e[v] * FX_LN2_15 + (f[v] + tail[v]));
+}
+
+FX_INLINE void vd_log_sum(const vd *f, const vd *lost, const vd *e, vd *y) {
+    vd tail[FX_NI];
+    vd_log_tail(f, tail);
+    FX_EACH(tail, vd_fma(e[v], vd_splat(FX_LN2_REST), lost[v] + tail[v]));
+    FX_EACH(y, e[v] * FX_LN2_33 + (f[v] + tail[v]));
+}
+
+/* what the logarithm of an infinite, negative or zero number is, or of NaN, in the place of y */
+FX_INLINE vf vf_log_special(vf x, vf y) {
+    y = vf_pick((vi)(x > 0.0f) & (vi)(x < INFINITY), y, x);
+    y = vf_pick((vi)(x == 0.0f), vf_splat(-INFINITY), y);
+    return vf_pick((vi)(x < 0.0f), vf_splat(NAN), y);
+}
+FX_INLINE vd vd_log_special(vd x, vd y) {
+    y = vd_pick((vl)(x > 0.0) & (vl)(x < INFINITY), y, x);
+    y = vd_pick((vl)(x == 0.0), vd_splat(-INFINITY), y);
+    return vd_pick((vl)(x < 0.0), vd_splat(NAN), y);
+}
+
+/* ---- log x ---- */
+FX_INLINE void vf_log(const vf *x, vf *y) {
+    vf f[FX_NI], e[FX_NI], none[FX_NI], z[FX_NI];
+    for (int i = 0; i < FX_NI; i++) none[i] = vf_splat(-0.0f);
+    vf_split(x, f, e);
+    vf_log_sum(f, none, e, z);
+    FX_EACH(y, vf_log_special(x[v], z[v]));
+}
+
+FX_INLINE void vd_log(const vd *x, vd *y) {
+    vd f[FX_NI], e[FX_NI], none[FX_NI], z[FX_NI];
+    for (int i = 0; i < FX_NI; i++) none[i] = vd_splat(-0.0);
+    vd_split(x, f, e);
+    vd_log_sum(f, none, e, z);
+    FX_EACH(y, vd_log_special(x[v], z[v]));
+}
+
+/* ---- log(1 + x): near 0 f is x itself; elsewhere u = 1 + x, and what that sum lost, relative to u ---- */
+FX_INLINE void vf_log1p(const vf *x, vf *y) {
+    vf u[FX_NI], f[FX_NI], e[FX_NI], lost[FX_NI], z[FX_NI];
+    vi far[FX_NI];
+    FX_EACH(u, 1.0f + x[v]);
+    FX_EACH(far, ~((vi)(x[v] > -0.2928f) & (vi)(x[v] < 0.4142f)));
+    FX_EACH(lost, vf_pick((vi)(x[v] > 1.0f), 1.0f - (u[v] - x[v]), x[v] - (u[v] - 1.0f)));
+    FX_EACH(lost, vf_only(far[v], lost[v] / u[v]));
+    vf_split(u, f, e);
+    FX_EACH(e, vf_only(far[v], e[v]));
+    FX_EACH(f, vf_pick(far[v], f[v], x[v]));
+    vf_log_sum(f, lost, e, z);
+    FX_EACH(z, vf_log_special(u[v], z[v]));
+    FX_EACH(y, vf_pick((vi)(vf_abs(x[v]) < 1e-9f), x[v], z[v]));
+}
+
+FX_INLINE void vd_log1p(const vd *x, vd *y) {
+    vd u[FX_NI], f[FX_NI], e[FX_NI], lost[FX_NI], z[FX_NI];
+    vl far[FX_NI];
+    FX_EACH(u, 1.0 + x[v]);
+    FX_EACH(far, ~((vl)(x[v] > -0.2928) & (vl)(x[v] < 0.4142)));
+    FX_EACH(lost, vd_pick((vl)(x[v] > 1.0), 1.0 - (u[v] - x[v]), x[v] - (u[v] - 1.0)));
+    FX_EACH(lost, vd_only(far[v], lost[v] / u[v]));
+    vd_split(u, f, e);
+    FX_EACH(e, vd_only(far[v], e[v]));
+    FX_EACH(f, vd_pick(far[v], f[v], x[v]));
+    vd_log_sum(f, lost, e, z);
+    FX_EACH(z, vd_log_special(u[v], z[v]));
+    FX_EACH(y, vd_pick((vl)(vd_abs(x[v]) < 1.4e-17), x[v], z[v]));
+}
+
+/* what the sum s = a + b lost (Knuth, TAOCP 2, 4.2.2) */
+FX_INLINE vf vf_lost(vf a, vf b, vf s) { vf t = s - a; return (a - (s - t)) + (b - t); }
+FX_INLINE vd vd_lost(vd a, vd b, vd s) { vd t = s - a; return (a - (s - t)) + (b - t); }
+
+/* ---- e^x - 1 = 2^n (1 + r + p) - 1, with r = x - n log 2 and p = e^r - 1 - r. 2^n r is exact: 2^n - 1 + 2^n r is taken
+   as a sum with its errors, to which the small terms are added. Where 2^n is out of range half of it is taken, and the
+   result doubled. ---- */
+FX_INLINE void vf_expm1(const vf *x, vf *y) {
+    vf n[FX_NI], r[FX_NI], lo[FX_NI], p[FX_NI], a[FX_NI], b[FX_NI], s[FX_NI], scale[FX_NI];
+    vi over[FX_NI];
+    FX_EACH(n, (x[v] * (float)FX_LOG2E + FX_MAGIC_F) - FX_MAGIC_F);
+    FX_EACH(a, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    FX_EACH(b, n[v] * -FX_LN2_LO_F);
+    FX_EACH(r, a[v] + b[v]);
+    FX_EACH(lo, (a[v] - r[v]) + b[v]);
+    FX_EACH(p, vf_fma(vf_splat(0x1.a1a218p-13f), r[v], vf_splat(0x1.6d7528p-10f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.111090p-7f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.5554aep-5f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.555556p-3f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0.5f)));
+    FX_EACH(a, r[v] * r[v]);
+    FX_EACH(b, vf_fma(r[v], r[v], -a[v]));
+    FX_EACH(p, vf_fma(a[v], p[v], vf_fma(b[v], p[v], lo[v])));
+    FX_EACH(over, (vi)(n[v] > 127.0f));
+    FX_EACH(n, n[v] - vf_only(over[v], vf_splat(1.0f)));
+    FX_EACH(scale, (vf)((vi)(n[v] + (FX_MAGIC_F + 127.0f)) << 23));
+    FX_EACH(a, scale[v] - 1.0f);
+    FX_EACH(lo, vf_lost(scale[v], vf_splat(-1.0f), a[v]));
+    FX_EACH(b, scale[v] * r[v]);
+    FX_EACH(s, a[v] + b[v]);
+    FX_EACH(lo, vf_lost(a[v], b[v], s[v]) + lo[v]);
+    FX_EACH(s, s[v] + vf_fma(scale[v], p[v], lo[v]));
+    FX_EACH(s, s[v] + vf_only(over[v], s[v]));
+    FX_EACH(s, vf_pick((vi)(x[v] > 89.0f), vf_splat(INFINITY), s[v]));
+    FX_EACH(s, vf_pick((vi)(x[v] < -18.0f), vf_splat(-1.0f), s[v]));
+    FX_EACH(y, vf_pick((vi)(vf_abs(x[v]) < 1e-30f), x[v], s[v]));
+}
+
+FX_INLINE void vd_expm1(const vd *x, vd *y) {
+    vd n[FX_NI], r[FX_NI], lo[FX_NI], p[FX_NI], a[FX_NI], b[FX_NI], s[FX_NI], scale[FX_NI];
+    vl over[FX_NI];
+    FX_EACH(n, (x[v] * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D);
+    FX_EACH(a, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    FX_EACH(b, n[v] * -FX_LN2_LO_D);
+    FX_EACH(r, a[v] + b[v]);
+    FX_EACH(lo, (a[v] - r[v]) + b[v]);
+    FX_EACH(p, vd_fma(vd_splat(2.4999962752161227e-08), r[v], vd_splat(2.7630378614888184e-07)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(2.7557587350023017e-06)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(2.4801492762837084e-05)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.00019841269504757152)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.0013888888943922556)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.008333333333495627)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.04166666666652919)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.1666666666666641)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.5000000000000011)));
+    FX_EACH(a, r[v] * r[v]);
+    FX_EACH(b, vd_fma(r[v], r[v], -a[v]));
+    FX_EACH(p, vd_fma(a[v], p[v], vd_fma(b[v], p[v], lo[v])));
+    FX_EACH(over, (vl)(n[v] > 1023.0));
+    FX_EACH(n, n[v] - vd_only(over[v], vd_splat(1.0)));
+    FX_EACH(scale, (vd)((vl)(n[v] + (FX_MAGIC_D + 1023.0)) << 52));
+    FX_EACH(a, scale[v] - 1.0);
+    FX_EACH(lo, vd_lost(scale[v], vd_splat(-1.0), a[v]));
+    FX_EACH(b, scale[v] * r[v]);
+    FX_EACH(s, a[v] + b[v]);
+    FX_EACH(lo, vd_lost(a[v], b[v], s[v]) + lo[v]);
+    FX_EACH(s, s[v] + vd_fma(scale[v], p[v], lo[v]));
+    FX_EACH(s, s[v] + vd_only(over[v], s[v]));
+    FX_EACH(s, vd_pick((vl)(x[v] > 710.0), vd_splat(INFINITY), s[v]));
+    FX_EACH(s, vd_pick((vl)(x[v] < -40.0), vd_splat(-1.0), s[v]));
+    FX_EACH(y, vd_pick((vl)(vd_abs(x[v]) < 1e-300), x[v], s[v]));
+}
+
+#endif
