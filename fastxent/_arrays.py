@@ -153,8 +153,13 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     return Labels(array, code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
 
 
-def bad_label(labels: Labels, ignore_index: int, classes: int, name: str = "target", first_row: int = 0) -> IndexError:
-    """The error for the first label out of range, in C order; found again here, off the fast path."""
+def bad_label(
+    labels: Labels, ignore_index: int, classes: int, name: str = "target", offset: tuple[int, ...] = ()
+) -> IndexError:
+    """The error for the first label out of range, in C order; found again here, off the fast path.
+
+    `offset` is the place of the labels' first in an array that they are a chunk of.
+    """
     array = labels.array
     for start in range(0, array.size, 1 << 20):
         some = array.flat[start : start + (1 << 20)]
@@ -165,8 +170,7 @@ def bad_label(labels: Labels, ignore_index: int, classes: int, name: str = "targ
         if bad.any():
             where = int(np.argmax(bad))
             place = [int(i) for i in np.unravel_index(start + where, array.shape)]
-            if place and first_row:
-                place[0] += first_row
+            place = [i + start for i, start in zip(place, offset or (0,) * len(place), strict=True)]
             index = f"[{', '.join(map(str, place))}]" if place else ""
             return IndexError(f"{name}{index} is {int(some[where])}, outside [0, {classes})")
     return IndexError(f"{name} held a label outside [0, {classes}) and was changed meanwhile")
