@@ -8,6 +8,7 @@ from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
+from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
 from fastxent.losses import cross_entropy
@@ -20,8 +21,11 @@ __all__ = [
     "FormatError",
     "__version__",
     "cross_entropy",
+    "entropy_with_logits",
     "evaluate",
     "get_num_threads",
+    "js_divergence_with_logits",
+    "kl_divergence_with_logits",
     "log_softmax",
     "logsumexp",
     "num_threads",

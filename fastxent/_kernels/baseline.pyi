@@ -42,7 +42,41 @@ class Rows:
         flat: NDArray[Any] | None = None,
         stats: NDArray[np.float64] | None = None,
         status: NDArray[np.uint8] | None = None,
+        unit: float = 1.0,
     ) -> tuple[int, int]: ...
+
+pair_size: int
+
+class Pairs:
+    def __init__(
+        self,
+        p: NDArray[Any],
+        p_kind: int,
+        q: NDArray[Any],
+        q_kind: int,
+        axis: int,
+        single: bool,
+        out: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    def run(
+        self,
+        what: int,
+        row0: int,
+        row1: int,
+        threads: int,
+        *,
+        segment0: int = 0,
+        segment1: int = -1,
+        sums: bool = True,
+        pairs: bool = True,
+        workspace: NDArray[np.uint8] | None = None,
+        values: NDArray[np.float64] | None = None,
+        unit: float = 1.0,
+    ) -> None: ...
 
 def add_exact(sums: NDArray[np.int64], values: NDArray[Any]) -> None: ...
 def add_exact_squares(sums: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...

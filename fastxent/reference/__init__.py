@@ -11,7 +11,21 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 """
 
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
+from fastxent.reference.divergences import (
+    entropy_with_logits,
+    js_divergence_with_logits,
+    kl_divergence_with_logits,
+)
 from fastxent.reference.evaluation import evaluate
 from fastxent.reference.losses import cross_entropy
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
+__all__ = [
+    "cross_entropy",
+    "entropy_with_logits",
+    "evaluate",
+    "js_divergence_with_logits",
+    "kl_divergence_with_logits",
+    "log_softmax",
+    "logsumexp",
+    "softmax",
+]
