@@ -10,6 +10,13 @@ from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
+from fastxent.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
 from fastxent.losses import cross_entropy
 from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
@@ -19,11 +26,16 @@ __all__ = [
     "Evaluator",
     "FormatError",
     "__version__",
+    "conditional_entropy",
+    "contingency_table",
     "cross_entropy",
     "evaluate",
     "get_num_threads",
+    "joint_entropy",
     "log_softmax",
     "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
     "num_threads",
     "open_logits",
     "set_num_threads",
