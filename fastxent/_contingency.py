@@ -30,6 +30,8 @@ COUNTER_LABELS = (1 << 32) - 1
 COUNTERS = 1 << 26
 # a smaller table has several copies (_kernels/contingency.pxi), all of them within the first cache
 COPIED_CELLS = 1 << 11
+# counters between the tables of two threads, that they share no cache line
+GAP = 32
 SORTED_LABELS = 1 << 18
 
 
@@ -68,27 +70,29 @@ class _Counter:
 
     def _reserve(self, shape: Shape) -> None:
         self.shape = shape
-        self.total = np.zeros(shape, np.int64)
+        self.total: NDArray[np.int64] = np.zeros(shape, np.int64)
         cells = prod(shape)
         threads = 1 if self.labels < SERIAL_LABELS else min(get_num_threads(), max(1, COUNTERS // max(1, cells)))
         copies = kernels.pair_copies if cells <= COPIED_CELLS else 1
-        self.counters = np.zeros((threads, copies, cells), np.uint32)
+        self.counters = np.zeros((threads, copies, cells + GAP), np.uint32)
         self.room = COUNTER_LABELS
 
     def flush(self) -> None:
         """Bring the counters into the table."""
-        for one in self.counters.reshape(prod(self.counters.shape[:2]), *self.shape):
-            self.total += one
+        flat = self.total.reshape(-1)
+        for one in self.counters.reshape(-1, self.counters.shape[2]):
+            flat += one[: flat.size]
         self.counters[...] = 0
         self.room = COUNTER_LABELS
 
     def grow(self, shape: Shape) -> None:
         """At least that large; by powers of two where they fit, so that it happens seldom."""
         _check_cells(shape)
-        wider = tuple(n if n <= now else 1 << (n - 1).bit_length() for n, now in zip(shape, self.shape, strict=True))
+        wider = (now if n <= now else 1 << (n - 1).bit_length() for n, now in zip(shape, self.shape, strict=True))
+        rows, columns = wider
         self.flush()
-        before = self.total
-        self._reserve(wider if prod(wider) <= DENSE_CELLS else shape)  # type: ignore[arg-type]
+        before = self.total[: shape[0], : shape[1]]
+        self._reserve((rows, columns) if rows * columns <= DENSE_CELLS else shape)
         self.total[: before.shape[0], : before.shape[1]] = before
 
     def count(self, pairs: Any, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -99,7 +103,8 @@ class _Counter:
         self.room -= labels
         tops = np.zeros((chunks.size, 2), np.uint64)
         pairs.count(chunks, *(min(n, 1 << 31) for n in self.shape), self.counters, tops)
-        self.largest = tuple(max(a, int(b)) for a, b in zip(self.largest, tops.max(axis=0), strict=True))
+        top_x, top_y = tops.max(axis=0).tolist()
+        self.largest = max(self.largest[0], top_x), max(self.largest[1], top_y)
         left: NDArray[np.int64] = chunks[(tops >= np.array(self.shape, np.uint64)).any(axis=1)]
         return left
 
@@ -126,7 +131,7 @@ def count_dense(x: Labels, y: Labels, shape: Shape | None) -> NDArray[np.int64]:
             counter.grow((counter.largest[0] + 1, counter.largest[1] + 1))
     counter.flush()
     if shape is None:
-        return counter.total[: counter.largest[0] + 1, : counter.largest[1] + 1].copy()
+        return np.ascontiguousarray(counter.total[: counter.largest[0] + 1, : counter.largest[1] + 1])
     return counter.total
 
 

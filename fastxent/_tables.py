@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import BF16, Logits, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum, to_float
-from fastxent._threads import get_num_threads
+from fastxent._threads import default_floats, get_num_threads
 
 BLOCK_CELLS = 1 << 18
 
@@ -68,15 +68,23 @@ class Table:
             yield block.astype(np.float64), *np.divmod(np.arange(start, start + len(block)), array.shape[1])
 
 
-def of_counts(counts: NDArray[np.int64]) -> Table:
-    """The table of a count of pairs."""
-    return Table(counts.shape, as_logits(counts, "table"))  # type: ignore[arg-type]
+def of_array(array: NDArray[Any]) -> Table:
+    """The table of an array that needs no check."""
+    return Table((array.shape[0], array.shape[1]), as_logits(array, "table"))
 
 
 def of_cells(rows: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[Any]) -> Table:
-    """The table with these values, and 0 elsewhere. Rows and columns without a value are left out."""
+    """The table with these values, and 0 elsewhere. Rows and columns without a value are left out.
+
+    A small one becomes dense: what the other cells add to the mutual information is a difference else, right to
+    1e-32 only.
+    """
     some_rows, rows = np.unique(rows, return_inverse=True)
     some_columns, columns = np.unique(columns, return_inverse=True)
+    if len(some_rows) * len(some_columns) <= BLOCK_CELLS:
+        dense = np.zeros((len(some_rows), len(some_columns)), values.dtype)
+        dense[rows, columns] = values
+        return of_array(dense)
     return Table((len(some_rows), len(some_columns)), None, rows, columns, values)
 
 
@@ -92,7 +100,7 @@ def as_table(table: Any, name: str = "table") -> Table:
     """
     if type(table).__module__.startswith("scipy.sparse"):
         if len(table.shape) != 2:
-            raise ValueError(f"{name} has shape {table.shape}; it must be of 2 dimensions, X along axis 0, Y along axis 1")
+            raise _not_two_dimensional(name, table.shape)
         cells = table.tocoo(copy=True)
         cells.sum_duplicates()
         as_logits(cells.data, name)
@@ -104,10 +112,14 @@ def as_table(table: Any, name: str = "table") -> Table:
     dense = as_logits(table, name)
     shape = dense.array.shape
     if len(shape) != 2:
-        raise ValueError(f"{name} has shape {shape}; it must be of 2 dimensions, X along axis 0, Y along axis 1")
+        raise _not_two_dimensional(name, shape)
     made = Table(shape, dense)
     _check(made.entries(), name)
     return made
+
+
+def _not_two_dimensional(name: str, shape: tuple[int, ...]) -> ValueError:
+    return ValueError(f"{name} has shape {shape}; it must be of 2 dimensions, X along axis 0, Y along axis 1")
 
 
 def _check(blocks: Iterator[Entries], name: str) -> None:
@@ -162,6 +174,7 @@ def _add_terms(which: int, table: Table, sums: _Sums) -> Fraction:
     return total.fraction()
 
 
+@default_floats()
 def _mean(which: int, table: Table) -> float:
     sums = _sums(table)
     if sums is None:

@@ -12,6 +12,24 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.evaluation import evaluate
+from fastxent.reference.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
 from fastxent.reference.losses import cross_entropy
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
+__all__ = [
+    "conditional_entropy",
+    "contingency_table",
+    "cross_entropy",
+    "evaluate",
+    "joint_entropy",
+    "log_softmax",
+    "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
+    "softmax",
+]
