@@ -11,6 +11,13 @@ from fastxent.distributions import log_softmax, logsumexp, softmax
 from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
+from fastxent.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
 from fastxent.losses import cross_entropy
 from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
@@ -20,14 +27,19 @@ __all__ = [
     "Evaluator",
     "FormatError",
     "__version__",
+    "conditional_entropy",
+    "contingency_table",
     "cross_entropy",
     "entropy_with_logits",
     "evaluate",
     "get_num_threads",
+    "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
     "log_softmax",
     "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
     "num_threads",
     "open_logits",
     "set_num_threads",

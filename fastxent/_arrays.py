@@ -133,6 +133,20 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     ValueError
         For another shape than `shape`.
     """
+    labels = as_integers(y, name)
+    array, dtype = labels.array, labels.array.dtype
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
+    try:
+        wanted = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return Labels(array, labels.code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
+
+
+def as_integers(y: Any, name: str) -> Labels:
+    """Check the dtype of labels, none of which is ignored."""
     array = to_numpy(y, name)
     dtype = array.dtype
     if array.size == 0 and dtype == np.float64 and not hasattr(y, "dtype"):
@@ -142,29 +156,26 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
         kind = "bfloat16" if is_bfloat16(dtype) else str(dtype)
         hint = "; labels are class indices" if dtype.kind in "fu" else ""
         raise TypeError(f"{name} has dtype {kind}; it must be of an integer dtype or bool{hint}")
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
-    try:
-        wanted = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     code = dtype.itemsize + {"i": 16, "u": 0, "b": 64}[dtype.kind] + (0 if dtype.isnative else 32)
-    return Labels(array, code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
+    return Labels(array, code, None)
 
 
 def bad_label(
-    labels: Labels, ignore_index: int, classes: int, name: str = "target", offset: tuple[int, ...] = ()
+    labels: Labels, ignore_index: int, classes: int | None, name: str = "target", offset: tuple[int, ...] = ()
 ) -> IndexError:
     """The error for the first label out of range, in C order; found again here, off the fast path.
 
-    `offset` is the place of the labels' first in an array that they are a chunk of.
+    Without a number of classes any label from 0 on is in range. `offset` is the place of the labels' first in an array
+    that they are a chunk of.
     """
     array = labels.array
+    limits = "[0, inf)" if classes is None else f"[0, {classes})"
     for start in range(0, array.size, 1 << 20):
         some = array.flat[start : start + (1 << 20)]
         # compared in their own dtype; an ignore_index that it cannot hold equals none
-        bad = (some < 0) | (some >= classes) if classes <= _largest(some.dtype) else some < 0
+        bad = some < 0
+        if classes is not None and classes <= _largest(some.dtype):
+            bad |= some >= classes
         if labels.ignore is not None:
             bad &= some != ignore_index
         if bad.any():
@@ -172,8 +183,8 @@ def bad_label(
             place = [int(i) for i in np.unravel_index(start + where, array.shape)]
             place = [i + start for i, start in zip(place, offset or (0,) * len(place), strict=True)]
             index = f"[{', '.join(map(str, place))}]" if place else ""
-            return IndexError(f"{name}{index} is {int(some[where])}, outside [0, {classes})")
-    return IndexError(f"{name} held a label outside [0, {classes}) and was changed meanwhile")
+            return IndexError(f"{name}{index} is {int(some[where])}, outside {limits}")
+    return IndexError(f"{name} held a label outside {limits} and was changed meanwhile")
 
 
 def _largest(dtype: np.dtype[Any]) -> int:

@@ -84,3 +84,38 @@ def add_exact_at(sums: NDArray[np.int64], places: NDArray[np.int64], values: NDA
 def elementary(name: str, x: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def elementary_vectors(name: str, x: NDArray[Any], out: NDArray[Any]) -> None: ...
 def read_all(x: NDArray[np.float32], threads: int) -> float: ...
+
+pair_chunk: int
+pair_copies: int
+
+class LabelPairs:
+    def __init__(self, x: NDArray[Any], x_code: int, y: NDArray[Any], y_code: int) -> None: ...
+    @property
+    def chunks(self) -> int: ...
+    def count(
+        self,
+        chunks: NDArray[np.int64],
+        rows: int,
+        columns: int,
+        counters: NDArray[np.uint32],
+        tops: NDArray[np.uint64],
+    ) -> None: ...
+
+def add_margins(
+    w: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    row_sums: NDArray[np.float64],
+    column_sums: NDArray[np.float64],
+) -> None: ...
+def table_terms(
+    which: int,
+    w: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    row_sums: NDArray[np.float64],
+    column_sums: NDArray[np.float64],
+    total: NDArray[np.float64],
+    out: NDArray[np.float64],
+    threads: int,
+) -> None: ...

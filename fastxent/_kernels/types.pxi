@@ -1,6 +1,6 @@
 # Declarations that every kernel file shares: the vectors of simd.h, the storage kinds, a row's partial result.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "platform.h" nogil:

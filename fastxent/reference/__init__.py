@@ -17,15 +17,27 @@ from fastxent.reference.divergences import (
     kl_divergence_with_logits,
 )
 from fastxent.reference.evaluation import evaluate
+from fastxent.reference.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
 from fastxent.reference.losses import cross_entropy
 
 __all__ = [
+    "conditional_entropy",
+    "contingency_table",
     "cross_entropy",
     "entropy_with_logits",
     "evaluate",
+    "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
     "log_softmax",
     "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
     "softmax",
 ]
