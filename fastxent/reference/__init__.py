@@ -12,6 +12,6 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.evaluation import evaluate
-from fastxent.reference.losses import cross_entropy
+from fastxent.reference.losses import cross_entropy, nll_loss
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
+__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "nll_loss", "softmax"]
