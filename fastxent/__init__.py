@@ -4,6 +4,7 @@ The functions have the meaning of their namesakes in ``scipy.special`` and ``tor
 same to the last bit however the work is split.
 """
 
+from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import show_config
@@ -18,7 +19,7 @@ from fastxent.labels import (
     mutual_info_score,
     mutual_information,
 )
-from fastxent.losses import cross_entropy
+from fastxent.losses import cross_entropy, nll_loss
 from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
 
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "FormatError",
+    "NormalizedInputWarning",
     "__version__",
     "conditional_entropy",
     "contingency_table",
@@ -40,6 +42,7 @@ __all__ = [
     "logsumexp",
     "mutual_info_score",
     "mutual_information",
+    "nll_loss",
     "num_threads",
     "open_logits",
     "set_num_threads",

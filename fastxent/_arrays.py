@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._threads import default_floats
+
 # storage kinds of the kernels (_kernels/types.pxi)
 F32, F16, BF16, F64 = range(4)
 _KINDS = {np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.float64): F64}
@@ -33,6 +35,8 @@ class Logits:
     array: NDArray[Any]
     kind: int
     convert: np.dtype[Any] | None  # to be brought into a buffer of this dtype first
+    divisor: float = 1.0  # and divided by this there
+    raw: bool = False  # from the bits of a bfloat16
 
     @property
     def row_dtype(self) -> np.dtype[Any]:
@@ -121,6 +125,7 @@ class Labels:
     array: NDArray[Any]
     code: int  # size of an item + 16 if signed + 32 if byte-swapped + 64 if bool (_kernels/labels.pxi)
     ignore: int | None  # ignore_index as 64 bits; None where the labels' dtype cannot hold it
+    ignore_index: int = -100
 
 
 def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "target") -> Labels:
@@ -142,7 +147,7 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     except TypeError:
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return Labels(array, labels.code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
+    return Labels(array, labels.code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None, wanted)
 
 
 def as_integers(y: Any, name: str) -> Labels:
@@ -280,10 +285,16 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
     if x.convert is None:
         yield x.array, axis, (...,)
         return
-    classes = x.array.shape[axis]
     rows = np.moveaxis(x.array, axis, -1)
+    classes = rows.shape[-1]
     contiguous = x.array.dtype.kind in "uib" or classes <= 1 or x.array.strides[axis] == x.array.itemsize
-    batch = rows.shape[:-1]
+    for index in batch_indices(rows.shape[:-1], classes):
+        block = converted(x, rows[index], contiguous)
+        yield block, block.ndim - 1, index
+
+
+def batch_indices(batch: tuple[int, ...], classes: int) -> Iterator[Index]:
+    """Indices along the batch axes of blocks that may be converted: CONVERSION_ELEMENTS, or one row."""
     # as many trailing batch axes as fit into a block, and a slice of the one before them
     split = len(batch)
     whole = max(1, classes)
@@ -291,27 +302,41 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
         split -= 1
         whole *= batch[split]
     if split == 0:
-        yield _converted(rows, x.convert, contiguous), len(batch), (...,)
+        yield (...,)
         return
     step = max(1, CONVERSION_ELEMENTS // whole)
     for lead in np.ndindex(*batch[: split - 1]):
         for start in range(0, batch[split - 1], step):
-            index: Index = (*lead, slice(start, start + step))
-            block = _converted(rows[index], x.convert, contiguous)
-            yield block, block.ndim - 1, index
+            yield *lead, slice(start, start + step)
 
 
-def _converted(rows: NDArray[Any], dtype: np.dtype[Any], contiguous: bool) -> NDArray[Any]:
-    """A converted copy of a block whose class axis is last.
+def converted(x: Logits, rows: NDArray[Any], contiguous: bool = True) -> NDArray[Any]:
+    """A converted copy of a block of `x` whose class axis is last.
 
     A strided class axis stays a strided one, for the kernel that it chooses is told by the last bit.
     """
     *batch, classes = rows.shape
     if contiguous:
-        buffer = np.empty(rows.shape, dtype)
+        buffer = np.empty(rows.shape, x.convert)
     elif prod(batch) > 1:
-        buffer = np.moveaxis(np.empty((classes, *batch), dtype), 0, -1)
+        buffer = np.moveaxis(np.empty((classes, *batch), x.convert), 0, -1)
     else:
-        buffer = np.empty((*rows.shape, 2), dtype)[..., 0]
-    buffer[...] = rows
+        buffer = np.empty((*rows.shape, 2), x.convert)[..., 0]
+    if x.raw:
+        # the upper half of a float32
+        bits = buffer.view(np.uint32)
+        bits[...] = rows
+        bits <<= 16
+    else:
+        buffer[...] = rows
+    if x.divisor != 1.0:
+        with default_floats(), np.errstate(all="ignore"):
+            buffer /= buffer.dtype.type(x.divisor)
     return buffer
+
+
+def divided(x: Logits, divisor: float) -> Logits:
+    """`x` to be divided block by block, in the dtype of its row results."""
+    if divisor == 1.0:
+        return x
+    return Logits(x.array, F64 if x.kind == F64 else F32, x.row_dtype, divisor, x.kind == BF16)

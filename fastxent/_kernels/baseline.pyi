@@ -78,6 +78,38 @@ class Pairs:
         unit: float = 1.0,
     ) -> None: ...
 
+class Targets:
+    def __init__(
+        self,
+        x: NDArray[Any],
+        kind: int,
+        axis: int,
+        target: NDArray[Any],
+        target_code: int,
+        sample: NDArray[Any] | None = None,
+        sample_kind: int = 0,
+        loss: NDArray[Any] | None = None,
+        gradient: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def run(
+        self,
+        row0: int,
+        row1: int,
+        threads: int,
+        *,
+        ignore: int | None = None,
+        weights: NDArray[np.float64] | None = None,
+        smoothing: float = 0.0,
+        probabilities: bool = False,
+        denominator: float = 1.0,
+        temperature: float = 1.0,
+        flat: NDArray[Any] | None = None,
+        row_weights: NDArray[np.float64] | None = None,
+        count_only: bool = False,
+    ) -> tuple[int, int, int]: ...
+
 def add_exact(sums: NDArray[np.int64], values: NDArray[Any]) -> None: ...
 def add_exact_squares(sums: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
 def add_exact_at(sums: NDArray[np.int64], places: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...

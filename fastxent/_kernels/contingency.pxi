@@ -14,12 +14,12 @@ cdef enum:
     PAIR_CHUNK = 2048  # labels that are checked together; their buffers are 16 KB of stack
     PAIR_COPIES = 4
 
-# the two arrays of a Pairs
+# the two arrays of a Counting
 cdef enum:
     PAIR_X = 0
     PAIR_Y = 1
 
-cdef struct Pairs:
+cdef struct Counting:
     Layout layout
     const char *labels[2]
     int codes[2]           # labels.pxi
@@ -68,7 +68,7 @@ cdef uint64_t any_widen(const char *p, Py_ssize_t stride, Py_ssize_t n, int code
 
 
 cdef uint64_t gather_labels(
-    const Pairs *job, int array, Py_ssize_t start, Py_ssize_t n, uint32_t *out
+    const Counting *job, int array, Py_ssize_t start, Py_ssize_t n, uint32_t *out
 ) noexcept nogil:
     """Fill `out`; give the largest label, as the buffer has it unless it is beyond 32 bits."""
     cdef const Layout *layout = &job.layout
@@ -94,7 +94,7 @@ cdef uint64_t gather_labels(
     return max(largest, <uint64_t>0x80000000u)
 
 
-cdef void count_chunk(const Pairs *job, Py_ssize_t chunk, int thread, uint64_t *tops) noexcept nogil:
+cdef void count_chunk(const Counting *job, Py_ssize_t chunk, int thread, uint64_t *tops) noexcept nogil:
     """Count a chunk, or nothing of it where a label is outside the table; `tops` are its largest labels."""
     cdef uint32_t x[PAIR_CHUNK]
     cdef uint32_t y[PAIR_CHUNK]
@@ -131,7 +131,7 @@ cdef class LabelPairs:
         Size of their items + 16 if signed + 32 if byte-swapped + 64 if bool.
     """
 
-    cdef Pairs job
+    cdef Counting job
     cdef Py_buffer x, y
     cdef bint has_x, has_y
 
@@ -152,7 +152,7 @@ cdef class LabelPairs:
                 raise ValueError("shapes do not match")
             steps[PAIR_X][d] = self.x.strides[d]
             steps[PAIR_Y][d] = self.y.strides[d]
-        memset(&self.job, 0, sizeof(Pairs))
+        memset(&self.job, 0, sizeof(Counting))
         for a in range(MOST_ARRAYS):
             strides[a] = steps[a]
         lay_out(self.x.ndim, self.x.shape, strides, 2, &self.job.layout)
@@ -181,7 +181,7 @@ cdef class LabelPairs:
         `tops`, (chunks, 2), takes the largest label of each chunk in x and in y, a negative one as 2^64 more. A chunk is
         counted where both are inside the table.
         """
-        cdef Pairs job = self.job
+        cdef Counting job = self.job
         cdef Py_ssize_t i, n = chunks.shape[0], all_ = self.chunks
         cdef int threads = <int>counters.shape[0]
         if not (0 <= rows <= 1 << 31 and 0 <= columns <= 1 << 31 and rows * columns <= 1 << 31):

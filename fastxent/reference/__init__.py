@@ -41,3 +41,6 @@ __all__ = [
     "mutual_information",
     "softmax",
 ]
+from fastxent.reference.losses import nll_loss
+
+__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "nll_loss", "softmax"]
