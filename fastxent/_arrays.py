@@ -70,19 +70,24 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
     x = x.detach().resolve_conj().resolve_neg()
     if x.dtype == torch.bfloat16:
         # NumPy has no bfloat16: carry the bits
-        bits: NDArray[Any] = x.view(torch.int16).numpy().view(_BF16_BITS)
+        bits: NDArray[Any] = x.view(torch.int16).numpy().view(BFLOAT16_BITS)
         return bits
     array: NDArray[Any] = x.numpy()
     return array
 
 
 # a bfloat16 array without ml_dtypes: its bits, told from plain uint16 by the dtype's metadata
-_BF16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat16"})
+BFLOAT16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat16"})
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether a NumPy dtype stands for bfloat16: ml_dtypes' own, or our carrier of PyTorch's bits."""
     return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """A dtype's name without its byte order: bfloat16 for either of those that stand for it."""
+    return "bfloat16" if is_bfloat16(dtype) else dtype.newbyteorder("=").name
 
 
 def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> Logits:
