@@ -28,7 +28,7 @@ cdef struct Counting:
     Py_ssize_t room, copies
 
 
-cdef inline uint64_t widen(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
+cdef inline uint64_t widen_labels(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
     """The lower halves of n labels, and all their upper halves' bits; a negative label is at least 2^31 in either."""
     cdef uint64_t high = 0, label
     cdef Py_ssize_t i
@@ -40,31 +40,31 @@ cdef inline uint64_t widen(const char *p, Py_ssize_t stride, Py_ssize_t n, int c
     return high >> 32
 
 
-cdef inline uint64_t widen_as(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
+cdef inline uint64_t widen_labels_as(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
     # labels that lie together are a loop of their own, which the compiler vectorises
     if stride == code & 15:
-        return widen(p, code & 15, n, code, out)
-    return widen(p, stride, n, code, out)
+        return widen_labels(p, code & 15, n, code, out)
+    return widen_labels(p, stride, n, code, out)
 
 
-cdef uint64_t any_widen(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
+cdef uint64_t any_widen_labels(const char *p, Py_ssize_t stride, Py_ssize_t n, int code, uint32_t *out) noexcept nogil:
     if code & 15 >= 4 and not code & SWAPPED:
         code &= 15  # no sign to extend
     if code == 8:
-        return widen_as(p, stride, n, 8, out)
+        return widen_labels_as(p, stride, n, 8, out)
     if code == 4:
-        return widen_as(p, stride, n, 4, out)
+        return widen_labels_as(p, stride, n, 4, out)
     if code == 2:
-        return widen_as(p, stride, n, 2, out)
+        return widen_labels_as(p, stride, n, 2, out)
     if code == 2 + SIGNED:
-        return widen_as(p, stride, n, 2 + SIGNED, out)
+        return widen_labels_as(p, stride, n, 2 + SIGNED, out)
     if code == 1:
-        return widen_as(p, stride, n, 1, out)
+        return widen_labels_as(p, stride, n, 1, out)
     if code == 1 + SIGNED:
-        return widen_as(p, stride, n, 1 + SIGNED, out)
+        return widen_labels_as(p, stride, n, 1 + SIGNED, out)
     if code == 1 + BOOLEAN:
-        return widen_as(p, stride, n, 1 + BOOLEAN, out)
-    return widen(p, stride, n, code, out)
+        return widen_labels_as(p, stride, n, 1 + BOOLEAN, out)
+    return widen_labels(p, stride, n, code, out)
 
 
 cdef uint64_t gather_labels(
@@ -78,7 +78,7 @@ cdef uint64_t gather_labels(
     cdef uint32_t top = 0
     while i < n:
         some = min(n - i, line - (start + i) % line)
-        high |= any_widen(
+        high |= any_widen_labels(
             job.labels[array] + offset_of(layout, array, start + i), stride, some, job.codes[array], out + i
         )
         i += some
