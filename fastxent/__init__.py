@@ -4,13 +4,22 @@ The functions have the meaning of their namesakes in ``scipy.special`` and ``tor
 same to the last bit however the work is split.
 """
 
+from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
+from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
-from fastxent.losses import cross_entropy
+from fastxent.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
+from fastxent.losses import cross_entropy, nll_loss
 from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
 
@@ -18,12 +27,22 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "FormatError",
+    "NormalizedInputWarning",
     "__version__",
+    "conditional_entropy",
+    "contingency_table",
     "cross_entropy",
+    "entropy_with_logits",
     "evaluate",
     "get_num_threads",
+    "joint_entropy",
+    "js_divergence_with_logits",
+    "kl_divergence_with_logits",
     "log_softmax",
     "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
+    "nll_loss",
     "num_threads",
     "open_logits",
     "set_num_threads",

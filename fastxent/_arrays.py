@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._threads import default_floats
+
 # storage kinds of the kernels (_kernels/types.pxi)
 F32, F16, BF16, F64 = range(4)
 _KINDS = {np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.float64): F64}
@@ -33,6 +35,8 @@ class Logits:
     array: NDArray[Any]
     kind: int
     convert: np.dtype[Any] | None  # to be brought into a buffer of this dtype first
+    divisor: float = 1.0  # and divided by this there
+    raw: bool = False  # from the bits of a bfloat16
 
     @property
     def row_dtype(self) -> np.dtype[Any]:
@@ -66,19 +70,24 @@ def _from_torch(x: Any, name: str) -> NDArray[Any]:
     x = x.detach().resolve_conj().resolve_neg()
     if x.dtype == torch.bfloat16:
         # NumPy has no bfloat16: carry the bits
-        bits: NDArray[Any] = x.view(torch.int16).numpy().view(_BF16_BITS)
+        bits: NDArray[Any] = x.view(torch.int16).numpy().view(BFLOAT16_BITS)
         return bits
     array: NDArray[Any] = x.numpy()
     return array
 
 
 # a bfloat16 array without ml_dtypes: its bits, told from plain uint16 by the dtype's metadata
-_BF16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat16"})
+BFLOAT16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat16"})
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether a NumPy dtype stands for bfloat16: ml_dtypes' own, or our carrier of PyTorch's bits."""
     return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """A dtype's name without its byte order: bfloat16 for either of those that stand for it."""
+    return "bfloat16" if is_bfloat16(dtype) else dtype.newbyteorder("=").name
 
 
 def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> Logits:
@@ -121,6 +130,7 @@ class Labels:
     array: NDArray[Any]
     code: int  # size of an item + 16 if signed + 32 if byte-swapped + 64 if bool (_kernels/labels.pxi)
     ignore: int | None  # ignore_index as 64 bits; None where the labels' dtype cannot hold it
+    ignore_index: int = -100
 
 
 def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "target") -> Labels:
@@ -133,6 +143,20 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     ValueError
         For another shape than `shape`.
     """
+    labels = as_integers(y, name)
+    array, dtype = labels.array, labels.array.dtype
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
+    try:
+        wanted = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return Labels(array, labels.code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None, wanted)
+
+
+def as_integers(y: Any, name: str) -> Labels:
+    """Check the dtype of labels, none of which is ignored."""
     array = to_numpy(y, name)
     dtype = array.dtype
     if array.size == 0 and dtype == np.float64 and not hasattr(y, "dtype"):
@@ -142,34 +166,35 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
         kind = "bfloat16" if is_bfloat16(dtype) else str(dtype)
         hint = "; labels are class indices" if dtype.kind in "fu" else ""
         raise TypeError(f"{name} has dtype {kind}; it must be of an integer dtype or bool{hint}")
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
-    try:
-        wanted = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}") from None
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     code = dtype.itemsize + {"i": 16, "u": 0, "b": 64}[dtype.kind] + (0 if dtype.isnative else 32)
-    return Labels(array, code, wanted & 0xFFFFFFFFFFFFFFFF if low <= wanted <= high else None)
+    return Labels(array, code, None)
 
 
-def bad_label(labels: Labels, ignore_index: int, classes: int, name: str = "target", first_row: int = 0) -> IndexError:
-    """The error for the first label out of range, in C order; found again here, off the fast path."""
+def bad_label(
+    labels: Labels, ignore_index: int, classes: int | None, name: str = "target", offset: tuple[int, ...] = ()
+) -> IndexError:
+    """The error for the first label out of range, in C order; found again here, off the fast path.
+
+    Without a number of classes any label from 0 on is in range. `offset` is the place of the labels' first in an array
+    that they are a chunk of.
+    """
     array = labels.array
+    limits = "[0, inf)" if classes is None else f"[0, {classes})"
     for start in range(0, array.size, 1 << 20):
         some = array.flat[start : start + (1 << 20)]
         # compared in their own dtype; an ignore_index that it cannot hold equals none
-        bad = (some < 0) | (some >= classes) if classes <= _largest(some.dtype) else some < 0
+        bad = some < 0
+        if classes is not None and classes <= _largest(some.dtype):
+            bad |= some >= classes
         if labels.ignore is not None:
             bad &= some != ignore_index
         if bad.any():
             where = int(np.argmax(bad))
             place = [int(i) for i in np.unravel_index(start + where, array.shape)]
-            if place and first_row:
-                place[0] += first_row
+            place = [i + start for i, start in zip(place, offset or (0,) * len(place), strict=True)]
             index = f"[{', '.join(map(str, place))}]" if place else ""
-            return IndexError(f"{name}{index} is {int(some[where])}, outside [0, {classes})")
-    return IndexError(f"{name} held a label outside [0, {classes}) and was changed meanwhile")
+            return IndexError(f"{name}{index} is {int(some[where])}, outside {limits}")
+    return IndexError(f"{name} held a label outside {limits} and was changed meanwhile")
 
 
 def _largest(dtype: np.dtype[Any]) -> int:
@@ -265,10 +290,16 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
     if x.convert is None:
         yield x.array, axis, (...,)
         return
-    classes = x.array.shape[axis]
     rows = np.moveaxis(x.array, axis, -1)
+    classes = rows.shape[-1]
     contiguous = x.array.dtype.kind in "uib" or classes <= 1 or x.array.strides[axis] == x.array.itemsize
-    batch = rows.shape[:-1]
+    for index in batch_indices(rows.shape[:-1], classes):
+        block = converted(x, rows[index], contiguous)
+        yield block, block.ndim - 1, index
+
+
+def batch_indices(batch: tuple[int, ...], classes: int) -> Iterator[Index]:
+    """Indices along the batch axes of blocks that may be converted: CONVERSION_ELEMENTS, or one row."""
     # as many trailing batch axes as fit into a block, and a slice of the one before them
     split = len(batch)
     whole = max(1, classes)
@@ -276,27 +307,41 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
         split -= 1
         whole *= batch[split]
     if split == 0:
-        yield _converted(rows, x.convert, contiguous), len(batch), (...,)
+        yield (...,)
         return
     step = max(1, CONVERSION_ELEMENTS // whole)
     for lead in np.ndindex(*batch[: split - 1]):
         for start in range(0, batch[split - 1], step):
-            index: Index = (*lead, slice(start, start + step))
-            block = _converted(rows[index], x.convert, contiguous)
-            yield block, block.ndim - 1, index
+            yield *lead, slice(start, start + step)
 
 
-def _converted(rows: NDArray[Any], dtype: np.dtype[Any], contiguous: bool) -> NDArray[Any]:
-    """A converted copy of a block whose class axis is last.
+def converted(x: Logits, rows: NDArray[Any], contiguous: bool = True) -> NDArray[Any]:
+    """A converted copy of a block of `x` whose class axis is last.
 
     A strided class axis stays a strided one, for the kernel that it chooses is told by the last bit.
     """
     *batch, classes = rows.shape
     if contiguous:
-        buffer = np.empty(rows.shape, dtype)
+        buffer = np.empty(rows.shape, x.convert)
     elif prod(batch) > 1:
-        buffer = np.moveaxis(np.empty((classes, *batch), dtype), 0, -1)
+        buffer = np.moveaxis(np.empty((classes, *batch), x.convert), 0, -1)
     else:
-        buffer = np.empty((*rows.shape, 2), dtype)[..., 0]
-    buffer[...] = rows
+        buffer = np.empty((*rows.shape, 2), x.convert)[..., 0]
+    if x.raw:
+        # the upper half of a float32
+        bits = buffer.view(np.uint32)
+        bits[...] = rows
+        bits <<= 16
+    else:
+        buffer[...] = rows
+    if x.divisor != 1.0:
+        with default_floats(), np.errstate(all="ignore"):
+            buffer /= buffer.dtype.type(x.divisor)
     return buffer
+
+
+def divided(x: Logits, divisor: float) -> Logits:
+    """`x` to be divided block by block, in the dtype of its row results."""
+    if divisor == 1.0:
+        return x
+    return Logits(x.array, F64 if x.kind == F64 else F32, x.row_dtype, divisor, x.kind == BF16)

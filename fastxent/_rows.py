@@ -16,7 +16,7 @@ from fastxent._dispatch import kernels
 from fastxent._threads import get_num_threads
 
 # modes of the kernels (_kernels/entry.pxi)
-LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX = range(5)
+LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX, ENTROPY = range(6)
 
 # 2^23 elements are 2 ms at the speed of reading, 2^16 rows about as much where rows are short
 BLOCK_ELEMENTS = 1 << 23
@@ -54,6 +54,7 @@ def run(
     row_weights: NDArray[np.float64] | None = None,
     stats: NDArray[np.float64] | None = None,
     status: NDArray[np.uint8] | None = None,
+    unit: float = 1.0,
     threads: int | None = None,
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
@@ -95,6 +96,7 @@ def run(
                 flat=flat,
                 stats=stats,
                 status=status,
+                unit=unit,
             )
             if segment1 == rows.segments:
                 yield row1 - row0, ignored, invalid

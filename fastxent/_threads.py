@@ -8,6 +8,7 @@ OpenMP later, as threadpoolctl does, holds on top of it.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from fastxent._kernels import machine
 MOST_THREADS = 1024
 
 _chosen: int | None = None
+_here = threading.local()  # what `one_thread` says of this Python thread
 # what OpenMP would use by itself; a smaller number later is a limit that somebody has put on it
 _openmp_at_import = machine.openmp_max_threads()
 
@@ -66,7 +68,7 @@ def get_num_threads() -> int:
     ...     fx.get_num_threads()
     1
     """
-    if not machine.openmp_version():
+    if not machine.openmp_version() or getattr(_here, "one", False):
         return 1
     wanted = _chosen or _default
     limit = machine.openmp_max_threads()
@@ -125,6 +127,21 @@ def num_threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Calls of this Python thread use one thread, whatever the process's number.
+
+    For tasks that a scheduler runs beside each other: `num_threads` belongs to the process, and the first task to leave
+    it would give the number back to all the others.
+    """
+    before = getattr(_here, "one", False)
+    _here.one = True
+    try:
+        yield
+    finally:
+        _here.one = before
 
 
 @contextmanager

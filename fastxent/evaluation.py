@@ -40,7 +40,8 @@ def evaluate(
     ----------
     logits
         Array of shape (..., C), or with the class axis elsewhere and `axis` saying where; or the path of a ``.npy``
-        file of any size, which is streamed. Dtypes as `cross_entropy` takes them.
+        file of any size, which is streamed; or a Dask array, for which `fastxent.dask.evaluate` is called. Dtypes as
+        `cross_entropy` takes them.
     labels
         Class indices of the logits' shape without the class axis: an array or the path of a ``.npy`` file.
     axis
@@ -69,6 +70,16 @@ def evaluate(
     >>> round(result.cross_entropy, 6), result.accuracy
     (0.410038, 0.5)
     """
+    # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
+    if hasattr(logits, "__dask_graph__") or hasattr(labels, "__dask_graph__"):
+        if progress:
+            raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
+        from fastxent import dask
+
+        result: Evaluation = dask.evaluate(
+            logits, labels, axis=axis, topk=topk, bins=bins, ignore_index=ignore_index, logits_dtype=logits_dtype
+        )
+        return result
     source = as_source(logits, axis)
     targets = as_source(labels, None)
     classes = _check_shapes(source, targets, axis)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from math import nan
+import warnings
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._arrays import as_axis, as_labels, as_logits, as_out, as_weight, bad_label
-from fastxent._exact import ExactSum
+from fastxent._arrays import Labels, Logits, as_axis, as_labels, as_logits, as_weight, divided
+from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
 from fastxent._rows import LOSS, block_rows, run
+from fastxent._targets import (
+    PICKED,
+    NormalizedInputWarning,
+    as_number,
+    as_sample_weight,
+    as_target,
+    looks_normalised,
+    pick_losses,
+    run_targets,
+)
+
+Reduction = Literal["mean", "sum", "none"]
+Invalid = Literal["raise", "ignore"]
+Empty = Literal["nan", "zero", "raise"]
 
 
 def cross_entropy(
@@ -21,13 +34,18 @@ def cross_entropy(
     *,
     axis: int | None = None,
     ignore_index: int = -100,
-    reduction: Literal["mean", "sum", "none"] = "mean",
-    invalid: Literal["raise", "ignore"] = "raise",
-    empty: Literal["nan", "zero", "raise"] = "nan",
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    from_logits: bool = True,
+    temperature: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    invalid: Invalid = "raise",
+    empty: Empty = "nan",
     logits_dtype: str | None = None,
+    return_grad: bool = False,
     out: NDArray[Any] | None = None,
 ) -> Any:
-    """Softmax cross-entropy of logits and integer labels, in nats, in one read.
+    """Cross-entropy of logits and labels, or class probabilities, in nats; the logits are read from memory once.
 
     Parameters
     ----------
@@ -35,47 +53,79 @@ def cross_entropy(
         Unnormalised scores of shape (C,), (N, C) or (N, C, d1, ...): float64, float32, float16, bfloat16, integers
         or bool, of any strides.
     target
-        Class indices of the logits' shape without the class axis, of any integer dtype or bool.
+        Class indices of the logits' shape without the class axis, of any integer dtype or bool; or probabilities of
+        the logits' shape, of any float dtype, taken as they are.
     weight
-        A number for each class, shape (C,). A row counts with the weight of its label; one of weight 0 counts nothing.
+        A number for each class, shape (C,). A row counts with the weight of its label, and for nothing where that is
+        0; with probabilities each class's term has its weight.
     axis
         The class axis: 1 by default, 0 for 1-d logits.
     ignore_index
-        Rows with this label are left out; 0 under ``reduction="none"``. Compared in the labels' own dtype.
+        Rows with this label are left out; 0 under ``reduction="none"``. Compared in the labels' own dtype. Not for
+        probabilities, where it must be negative.
     reduction
-        "mean" divides the sum by the sum of the weights of the labels used; "none" gives a loss for each row.
+        "mean" divides the sum by the sum of the weights of the labels used, or for probabilities by the number of
+        rows; "none" gives a loss for each row.
+    label_smoothing
+        In [0, 1]: the share of the target that is spread evenly over all classes.
+    from_logits
+        False where the rows are probabilities, up to scale: they are divided by their sums. A row with NaN, or whose
+        sum is 0, gives NaN.
+    temperature
+        Divides the logits, in the dtype of the row results; nothing is multiplied back.
+    sample_weight
+        A factor for each row, of a shape that broadcasts to theirs; the mean's divisor has it too. A row of weight 0
+        counts nothing.
     invalid
         "raise" for a label outside [0, C), or "ignore" to leave its row out as an ignored one.
     empty
         What the mean over no row is: "nan", "zero" (0.0) or "raise" (ValueError).
     logits_dtype
         "bfloat16" where the logits are raw 16-bit integers that stand for it.
+    return_grad
+        Give the gradient by the logits too.
     out
-        Array for ``reduction="none"``. Partly written after an error.
+        Array for the losses under ``reduction="none"``. Partly written after an error.
 
     Returns
     -------
-    float or numpy.ndarray
+    loss : float or numpy.ndarray
         float64 for "mean" and "sum": the exact sum of the row losses as "none" gives them, rounded once. For "none"
-        the target's shape, float64 for float64 and integer logits, float32 otherwise. A label on a class of logit
-        -inf has the loss inf; a row with NaN or inf, or all -inf, has NaN.
+        the shape without the class axis, float64 for float64 and integer logits, float32 otherwise. A label, or a
+        share of the target, on a class of logit -inf has the loss inf; a share of 0 there costs nothing. A row with
+        NaN or inf, or all -inf, has NaN.
+    gradient : numpy.ndarray
+        With `return_grad`: of the logits' shape and the row losses' dtype. For "none" each row has the gradient of
+        its own loss. Rows that count nothing have 0.
 
     Raises
     ------
     TypeError
         For a dtype that is none of the above.
     ValueError
-        For shapes that do not match, no classes, an unknown option, or the mean over no row with ``empty="raise"``.
+        For shapes that do not match, no classes, an unknown option, a number out of its bounds, the mean over no row
+        with ``empty="raise"``, `temperature` or `return_grad` with ``from_logits=False``, and then for the first
+        entry that is negative or infinite.
     IndexError
         For a label out of range, naming its place and value.
 
+    Warns
+    -----
+    NormalizedInputWarning
+        Where the rows of a small sample are all distributions already: in [0, 1], with the sum 1.
+
     Notes
     -----
-    Error of a row at most 4 ULP, down to the smallest normal number: the label's own term is left out of the sum S,
-    and the loss is ``log1p(S / exp(x_label))`` [1]_, so that a confident right answer costs 1e-20 and not 0. The bits
-    depend on neither threads, blocks, merges nor the instruction set.
+    Error of a row with a label at most 4 ULP, down to the smallest normal number: the label's own term is left out of
+    the sum S, and the loss is ``log1p(S / exp(x_label))`` [1]_, so that a confident right answer costs 1e-20 and not
+    0. With probabilities or smoothing the loss is the sum of ``p_j (lse - x_j)``, whose terms have one sign, to the
+    same bound. Gradient: 5 ULP of the larger of the two terms of ``softmax - p``, 5 ULP outright where the target is
+    one label. The bits depend on neither threads, blocks, merges nor the instruction set.
 
-    Meaning: ``torch.nn.functional.cross_entropy``, https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html
+    Meaning: ``torch.nn.functional.cross_entropy``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html. It differs on purpose in
+    this: a share of 0 on a class of logit -inf is no NaN, nor is a class of weight 0; a negative `label_smoothing` is
+    an error, which PyTorch passes over.
 
     References
     ----------
@@ -90,55 +140,136 @@ def cross_entropy(
     ['0.12693', '1.9287e-22']
     >>> f"{fx.cross_entropy(logits, [0, -100]):.5g}"
     '0.12693'
+    >>> loss, gradient = fx.cross_entropy([[0.0, 0.0]], [[0.75, 0.25]], return_grad=True)
+    >>> f"{loss:.5g}", gradient.tolist()
+    ('0.69315', [[-0.25, 0.25]])
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
-    if invalid not in ("raise", "ignore"):
-        raise ValueError(f"invalid must be 'raise' or 'ignore', got {invalid!r}")
-    if empty not in ("nan", "zero", "raise"):
-        raise ValueError(f"empty must be 'nan', 'zero' or 'raise', got {empty!r}")
+    check_options(reduction, invalid, empty, out)
+    smoothing = as_number(label_smoothing, "label_smoothing", 0.0, 1.0, "in [0, 1]")
+    divisor = as_number(temperature, "temperature", 1e-300, 1e300, "above 0 and finite")
+    if not from_logits and (divisor != 1.0 or return_grad):
+        what = "return_grad=True gives the gradient by" if return_grad else f"temperature={temperature} divides"
+        raise ValueError(f"{what} the logits, but with from_logits=False there are none")
     x = as_logits(logits, logits_dtype=logits_dtype)
-    if x.array.ndim == 0:
-        raise ValueError("logits must have at least one dimension, the classes")
-    class_axis = as_axis((1 if x.array.ndim > 1 else 0) if axis is None else axis, x.array.ndim)
+    class_axis, shape = _class_axis(x, axis, "logits")
     classes = x.array.shape[class_axis]
-    if classes == 0:
-        raise ValueError(f"logits of shape {x.array.shape} have no class along axis {class_axis}")
-    shape = x.array.shape[:class_axis] + x.array.shape[class_axis + 1 :]
+    goal = as_target(target, x, shape, ignore_index)
+    weights = as_weight(weight, classes)
+    sample = as_sample_weight(sample_weight, shape)
+    if from_logits and looks_normalised(x, class_axis):
+        warnings.warn(
+            "the rows of logits look like probabilities, whose softmax is taken here; if so, pass from_logits=False",
+            NormalizedInputWarning,
+            stacklevel=2,
+        )
+    x = divided(x, divisor)
+    block = block_rows(x.array.size // classes, classes)
+    # with probabilities the class weights are no weights of the rows
+    weighted = sample is not None or (weights is not None and isinstance(goal, Labels))
+    mean_divisor = Divisor(block, weighted and reduction == "mean")
+    gradient = np.empty(x.array.shape, x.row_dtype) if return_grad else None
+
+    if isinstance(goal, Labels) and from_logits and sample is None and smoothing == 0.0 and gradient is None:
+        # the kernels of a plain label: strided rows are faster there
+        def score(**results: Any) -> Blocks:
+            return checked(run(LOSS, x, class_axis, labels=goal, weights=weights, **results), goal, invalid, classes)
+    else:
+        denominator = 1.0
+
+        def score(**results: Any) -> Blocks:
+            return checked(
+                run_targets(
+                    x, class_axis, goal, sample=sample, weights=weights, smoothing=smoothing,
+                    probabilities=not from_logits, denominator=denominator, gradient=gradient, **results,
+                ),
+                goal, invalid, classes,
+            )  # fmt: skip
+
+        if gradient is not None and reduction == "mean":
+            # labels and weights alone tell it
+            ahead = Divisor(block, weighted)
+            for rows, left_out in score(row_weights=ahead.row_weights, count_only=True):
+                ahead.add(rows, left_out)
+            denominator = ahead.value()
+
+    inputs = {"logits": x.array, "target": goal.array}
+    loss = reduced(score, reduction, empty, out, shape, x.row_dtype, block, mean_divisor, inputs)
+    return loss if gradient is None else (loss, gradient)
+
+
+def nll_loss(
+    log_probs: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    axis: int | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    sample_weight: ArrayLike | None = None,
+    invalid: Invalid = "raise",
+    empty: Empty = "nan",
+    out: NDArray[Any] | None = None,
+) -> Any:
+    """Negative log-likelihood of integer labels under log-probabilities: minus the label's own, which alone is read.
+
+    Parameters
+    ----------
+    log_probs
+        Log-probabilities of shape (C,), (N, C) or (N, C, d1, ...), of the dtypes that `cross_entropy` takes.
+    target
+        Class indices of that shape without the class axis.
+    weight, axis, ignore_index, reduction, sample_weight, invalid, empty, out
+        As `cross_entropy` has them.
+
+    Returns
+    -------
+    float or numpy.ndarray
+        In the unit of `log_probs`; float64 for "mean" and "sum"; for "none" of the target's shape, float64 for float64
+        and integer input, float32 otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As `cross_entropy`.
+
+    Notes
+    -----
+    Meaning: ``torch.nn.functional.nll_loss``,
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html; but a label of weight 0 counts
+    nothing, also where its log-probability is -inf.
+
+    Examples
+    --------
+    >>> import numpy as np, fastxent as fx
+    >>> log_probs = np.log([[0.5, 0.5], [0.75, 0.25]])
+    >>> f"{fx.nll_loss(log_probs, [0, 1]):.5f}"
+    '1.03972'
+    """
+    check_options(reduction, invalid, empty, out)
+    x = as_logits(log_probs, "log_probs")
+    class_axis, shape = _class_axis(x, axis, "log_probs")
+    classes = x.array.shape[class_axis]
     labels = as_labels(target, shape, ignore_index)
     weights = as_weight(weight, classes)
+    sample = as_sample_weight(sample_weight, shape)
+    block = min(labels.array.size, PICKED)
+    divisor = Divisor(block, reduction == "mean" and (weights is not None or sample is not None))
 
-    if reduction == "none":
-        result = as_out(out, shape, x.row_dtype, logits=x.array, target=labels.array)
-        for _, _, bad in run(LOSS, x, class_axis, labels=labels, out=result, weights=weights):
-            if bad and invalid == "raise":
-                raise bad_label(labels, ignore_index, classes)
-        return result[()] if out is None else result
-    if out is not None:
-        raise ValueError(f"out is taken with reduction='none' only, not with {reduction!r}")
+    def score(**results: Any) -> Blocks:
+        return checked(
+            pick_losses(x, class_axis, labels, weights=weights, sample=sample, **results), labels, invalid, classes
+        )
 
-    total, weight_total = ExactSum(), ExactSum()
-    size = block_rows(labels.array.size, classes)
-    losses = np.empty(size, x.row_dtype)
-    row_weights = None if weights is None else np.empty(size)
-    used = 0
-    for rows, ignored, bad in run(
-        LOSS, x, class_axis, labels=labels, flat=losses, weights=weights, row_weights=row_weights
-    ):
-        if bad and invalid == "raise":
-            raise bad_label(labels, ignore_index, classes)
-        total.add(losses[:rows])
-        used += rows - ignored - bad
-        if row_weights is not None:
-            weight_total.add(row_weights[:rows])
-            used -= rows - ignored - bad - int(np.count_nonzero(row_weights[:rows]))
-    if reduction == "sum":
-        return np.float64(total.value())
-    if used == 0:
-        if empty == "raise":
-            raise ValueError("the mean over no row: every label is ignored or out of range, or there is none")
-        return np.float64(0.0 if empty == "zero" else nan)
-    if weights is None:
-        return np.float64(total.mean(used))
-    special = weight_total.special()
-    return np.float64(nan if special is not None else total.mean(Fraction(weight_total.fraction())))
+    inputs = {"log_probs": x.array, "target": labels.array}
+    return reduced(score, reduction, empty, out, shape, x.row_dtype, block, divisor, inputs)
+
+
+def _class_axis(x: Logits, axis: int | None, name: str) -> tuple[int, tuple[int, ...]]:
+    """The class axis, 1 unless given, and the shape without it."""
+    shape = x.array.shape
+    if not shape:
+        raise ValueError(f"{name} must have at least one dimension, the classes")
+    class_axis = as_axis((1 if len(shape) > 1 else 0) if axis is None else axis, len(shape))
+    if shape[class_axis] == 0:
+        raise ValueError(f"{name} of shape {shape} have no class along axis {class_axis}")
+    return class_axis, shape[:class_axis] + shape[class_axis + 1 :]

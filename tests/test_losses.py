@@ -6,6 +6,7 @@ from fractions import Fraction
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from accuracy import near
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import layouts
@@ -17,23 +18,6 @@ INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean")
 FLOATS = ("float64", "float32", "float16", "bfloat16")  # the last is ml_dtypes', registered by layouts
 INTEGERS = ("int8", "int64", "uint16", "uint64", "bool")
-
-
-def near(result, expected, ulps):
-    """Same shape, NaN and infinities; else within ULP of the result's dtype, where it is a normal number."""
-    result, expected = np.asarray(result), np.asarray(expected, np.float64)
-    if result.size == expected.size == 0:  # nested lists lose the axes behind a 0
-        return
-    assert result.shape == expected.shape
-    with np.errstate(over="ignore", under="ignore"):
-        rounded = expected.astype(result.dtype)
-    special = ~np.isfinite(rounded)
-    np.testing.assert_array_equal(result[special], rounded[special])
-    value, truth = result[~special].astype(np.float64), expected[~special]
-    info, tiny = np.finfo(result.dtype), np.finfo(result.dtype).tiny
-    unit = np.spacing(np.clip(np.abs(rounded[~special]), tiny, info.max / 2)).astype("f8")
-    error = np.where(np.abs(value - truth) <= tiny, 0.0, np.abs(value - truth) / unit)
-    assert error.max(initial=0.0) <= ulps, f"{error.max()} ULP, {value[error.argmax()]} for {truth[error.argmax()]}"
 
 
 def outcome(*args, module=fx, **options):

@@ -151,11 +151,16 @@ def test_floating_point_control():
 
 
 LAYERS = {
-    "cli": 1, "__main__": 1, "report": 2, "evaluation": 3, "evaluator": 3, "results": 3, "losses": 4,
-    "distributions": 4,
-    "sources": 5, "_arrays": 5, "_rows": 5, "_exact": 5, "_dispatch": 5, "_threads": 5, "_progress": 5, "config": 5,
-    "_version": 5, "data": 5, "_kernels": 6,
+    "__main__": 1, "cli": 1,
+    "_chunks": 2, "dask": 2, "report": 2,
+    "evaluation": 3, "evaluator": 3, "results": 3,
+    "distributions": 4, "divergences": 4, "labels": 4, "losses": 4,
+    "_arrays": 5, "_contingency": 5, "_dispatch": 5, "_exact": 5, "_pairs": 5, "_progress": 5, "_reduction": 5,
+    "_rows": 5, "_tables": 5, "_targets": 5, "_threads": 5, "_version": 5, "config": 5, "data": 5, "sources": 5,
+    "_kernels": 6,
 }  # fmt: skip
+# the one arrow up, within a function: evaluate hands a Dask array over to the module that depends on Dask
+UP = {("evaluation", "dask")}
 
 
 def imports(path: Path) -> set[str]:
@@ -171,7 +176,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    sorted(PACKAGE.glob("*.py")) + [p for room in ("cli", "report", "sources") for p in sorted(PACKAGE.glob(f"{room}/*.py"))],
+    sorted(path for room in (".", "cli", "report", "sources") for path in PACKAGE.glob(f"{room}/*.py")),
     ids=lambda p: "-".join(p.relative_to(PACKAGE).with_suffix("").parts),
 )
 def test_imports_go_one_way(path):
@@ -179,7 +184,7 @@ def test_imports_go_one_way(path):
     name = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if name == "__init__":
         return
-    assert all(LAYERS[other] >= LAYERS[name] for other in imports(path)), imports(path)
+    assert all(LAYERS[other] >= LAYERS[name] or (name, other) in UP for other in imports(path)), imports(path)
 
 
 def test_no_flag_that_changes_arithmetic():

@@ -12,6 +12,7 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
+from files import rows_of
 
 import fastxent as fx
 from fastxent import evaluation
@@ -25,7 +26,7 @@ SHAPES = [(6, 5), (1, 5), (6, 1), (2, 3, 5), (7,), (0, 5), (3, 0), (0,), (2, 0, 
 def header(text, version=(1, 0)):
     """The start of a .npy file, padded as NumPy does it."""
     size = 2 if version == (1, 0) else 4
-    raw = text.encode("latin1") + b" " * (-(len(text) + 9 + size) % 64) + b"\n"
+    raw = text.encode("latin1" if version < (3, 0) else "utf8") + b" " * (-(len(text) + 9 + size) % 64) + b"\n"
     return b"\x93NUMPY" + bytes(version) + len(raw).to_bytes(size, "little") + raw
 
 
@@ -33,16 +34,8 @@ def describe(descr="'<f4'", shape="(6, 5)", fortran=False):
     return f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
 
 
-def rows_of(source, step):
-    """All rows, read in pieces of `step` into one buffer."""
-    n = math.prod(source.shape[: len(source.shape) - len(source.row_shape)])
-    buffer = np.empty(step * math.prod(source.row_shape) * source.dtype.itemsize, np.uint8)
-    pieces = [source.read(i, min(i + step, n), buffer).copy() for i in range(0, n, step)]
-    return np.concatenate(pieces) if pieces else source.read(0, 0, buffer)
-
-
 @pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_npy(shape, version, labels, tmp_path):
     for i, dtype in enumerate(DTYPES):
@@ -60,17 +53,39 @@ def test_every_npy(shape, version, labels, tmp_path):
                 source.read(start, stop)
 
 
+FORTRAN = [(6, 5), (1, 5), (6, 1), (0, 5), (1, 6, 1), (2, 3, 5), (4, 1, 3, 5), (7,), ()]
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 200, 60])
+@pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_fortran_order(dtype, tmp_path):
-    for shape in ((6, 5), (1, 5), (6, 1), (0, 5), (1, 6, 1)):
-        array = np.random.default_rng(1).integers(0, 2, shape).astype(dtype)
+def test_fortran_order(dtype, labels, memory, tmp_path):
+    """Read by bands that fit into the memory option, whatever the number of axes."""
+    for shape in FORTRAN[: None if labels else -1]:
+        array = np.random.default_rng(1).integers(0, 2 if dtype == "?" else 100, shape).astype(dtype)
         np.save(tmp_path / "x.npy", np.asfortranarray(array))
+        source = open_logits(tmp_path / "x.npy", labels=labels, memory=memory)
+        want = array.reshape(-1) if labels else array.reshape(-1, shape[-1])
         for step in (1, 4, 100):
-            np.testing.assert_array_equal(rows_of(open_logits(tmp_path / "x.npy"), step), array.reshape(-1, shape[-1]))
-    for shape, labels in (((2, 3, 5), False), ((2, 3), True)):  # refused, with a way out
-        np.save(tmp_path / "x.npy", np.asfortranarray(np.zeros(shape, dtype)))
-        with pytest.raises(FormatError, match=r"x\.npy: column-major .*ascontiguousarray"):
-            open_logits(tmp_path / "x.npy", labels=labels)
+            np.testing.assert_array_equal(rows_of(source, step), want)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_axis_of_a_file(order, tmp_path):
+    array = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    np.save(tmp_path / "x.npy", np.asarray(array, order=order))
+    for axis in (0, 1, 2, 3, -1, -2):
+        want = np.moveaxis(array, axis, -1)
+        for memory in (1 << 20, 80):
+            source = open_logits(tmp_path / "x.npy", axis=axis, memory=memory)
+            assert source.shape == want.shape
+            np.testing.assert_array_equal(rows_of(source, 5), want.reshape(-1, want.shape[-1]))
+    with pytest.raises(ValueError, match=r"x\.npy: axis 4 is out of bounds"):
+        open_logits(tmp_path / "x.npy", axis=4)
+    np.save(tmp_path / "x.npy", np.zeros((2, 1000), np.float32, order="F"))
+    source = open_logits(tmp_path / "x.npy", memory=3999)
+    with pytest.raises(FormatError, match=r"x\.npy: .*wants 4,000 bytes of memory, .*memory allows 3,999"):
+        source.read(0, 1)
 
 
 # ---- the same bits whatever the storage ----
@@ -162,7 +177,7 @@ def test_truncated_while_it_is_read(order, tmp_path, monkeypatch):
     np.save(path, np.zeros((60, 5), np.float32, order=order))
     monkeypatch.setattr(evaluation, "BLOCK_ROWS", 4)
     with pytest.raises(FormatError, match="at byte"):
-        fx.evaluate(path, np.zeros(60, int), progress=lambda n, _: os.truncate(path, 250))
+        fx.evaluate(open_logits(path, memory=100), np.zeros(60, int), progress=lambda n, _: os.truncate(path, 250))
 
 
 SHAPE_TEXTS = [f"({2**40}, 3)", f"({2**70}, {2**70})", f"(0, {2**70})", "(-6, 5)", "(-6, -5)"]
@@ -172,7 +187,8 @@ BROKEN = [describe(shape=text) for text in SHAPE_TEXTS] + [describe(text) for te
 BROKEN += [describe(shape=f"({2**40}, 3)", fortran=True), describe(fortran="'x'"), describe() + "\0", ""]
 BROKEN += [describe().replace("'shape'", "'more': 1, 'shape'"), "{'descr': '<f4', 'shape': (6, 5), }"]
 BROKEN += [describe()[:-4], "{'descr': '''<f4", "(" * 9000, "-" * 9000 + "1", describe() + " " * 20000]
-RAW = [header(text) for text in BROKEN] + [header(describe(), version) for version in ((3, 0), (0, 9), (9, 9))]
+RAW = [header(text) for text in BROKEN] + [header(describe(), version) for version in ((3, 1), (0, 9), (9, 9))]
+RAW += [header(describe("[('\xe4', '<f4')]"), (3, 0)), b"\x93NUMPY\x02\0\xff\xff\xff\xff"]
 
 
 @pytest.mark.parametrize("raw", RAW, ids=lambda raw: str(raw[6:80]))
@@ -226,7 +242,7 @@ def test_no_such_file(tmp_path):
     (tmp_path / "x.csv").write_text("1,2")
     (tmp_path / "x").write_bytes(header(describe()) + bytes(120))
     (tmp_path / "folder.npy").mkdir()
-    for name in ("x.csv", "x", "."):
+    for name in ("x.csv", "x"):
         with pytest.raises(FormatError, match=r"known: \.npy"):
             open_logits(tmp_path / name)
     for name in ("none.npy", "none.csv", "none/x.npy"):

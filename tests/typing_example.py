@@ -35,6 +35,12 @@ fx.cross_entropy([0.0, 1.0], 1)
 fx.cross_entropy(logits, labels.tolist(), [1.0, 0.5, 2.0, 1.0, 0.0], ignore_index=0, reduction="sum")
 fx.cross_entropy(logits.T, labels, axis=0, invalid="ignore", empty="zero")
 fx.cross_entropy(logits.view(np.uint16), np.zeros(8, np.uint8), logits_dtype="bfloat16")
+both: tuple[np.float64, NDArray[np.float32]] = fx.cross_entropy(logits, fx.softmax(logits, 1), return_grad=True)
+fx.cross_entropy(logits, labels, label_smoothing=0.1, temperature=2.0, sample_weight=np.ones(8))
+fx.cross_entropy(fx.softmax(logits, 1), labels, from_logits=False)
+fx.nll_loss(fx.log_softmax(logits, 1), labels, [1.0, 0.5, 2.0, 1.0, 0.0], reduction="none", sample_weight=[2.0] * 8)
+with suppress(fx.NormalizedInputWarning):
+    fx.cross_entropy([[0.75, 0.25]], [0])
 with suppress(ValueError):
     fx.cross_entropy(logits, labels, reduction="average")  # type: ignore[arg-type]
 with suppress(ValueError):

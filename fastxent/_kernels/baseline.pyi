@@ -42,7 +42,73 @@ class Rows:
         flat: NDArray[Any] | None = None,
         stats: NDArray[np.float64] | None = None,
         status: NDArray[np.uint8] | None = None,
+        unit: float = 1.0,
     ) -> tuple[int, int]: ...
+
+pair_size: int
+
+class Pairs:
+    def __init__(
+        self,
+        p: NDArray[Any],
+        p_kind: int,
+        q: NDArray[Any],
+        q_kind: int,
+        axis: int,
+        single: bool,
+        out: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
+    def run(
+        self,
+        what: int,
+        row0: int,
+        row1: int,
+        threads: int,
+        *,
+        segment0: int = 0,
+        segment1: int = -1,
+        sums: bool = True,
+        pairs: bool = True,
+        workspace: NDArray[np.uint8] | None = None,
+        values: NDArray[np.float64] | None = None,
+        unit: float = 1.0,
+    ) -> None: ...
+
+class Targets:
+    def __init__(
+        self,
+        x: NDArray[Any],
+        kind: int,
+        axis: int,
+        target: NDArray[Any],
+        target_code: int,
+        sample: NDArray[Any] | None = None,
+        sample_kind: int = 0,
+        loss: NDArray[Any] | None = None,
+        gradient: NDArray[Any] | None = None,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def run(
+        self,
+        row0: int,
+        row1: int,
+        threads: int,
+        *,
+        ignore: int | None = None,
+        weights: NDArray[np.float64] | None = None,
+        smoothing: float = 0.0,
+        probabilities: bool = False,
+        denominator: float = 1.0,
+        temperature: float = 1.0,
+        flat: NDArray[Any] | None = None,
+        row_weights: NDArray[np.float64] | None = None,
+        count_only: bool = False,
+    ) -> tuple[int, int, int]: ...
 
 def add_exact(sums: NDArray[np.int64], values: NDArray[Any]) -> None: ...
 def add_exact_squares(sums: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...
@@ -50,3 +116,38 @@ def add_exact_at(sums: NDArray[np.int64], places: NDArray[np.int64], values: NDA
 def elementary(name: str, x: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def elementary_vectors(name: str, x: NDArray[Any], out: NDArray[Any]) -> None: ...
 def read_all(x: NDArray[np.float32], threads: int) -> float: ...
+
+pair_chunk: int
+pair_copies: int
+
+class LabelPairs:
+    def __init__(self, x: NDArray[Any], x_code: int, y: NDArray[Any], y_code: int) -> None: ...
+    @property
+    def chunks(self) -> int: ...
+    def count(
+        self,
+        chunks: NDArray[np.int64],
+        rows: int,
+        columns: int,
+        counters: NDArray[np.uint32],
+        tops: NDArray[np.uint64],
+    ) -> None: ...
+
+def add_margins(
+    w: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    row_sums: NDArray[np.float64],
+    column_sums: NDArray[np.float64],
+) -> None: ...
+def table_terms(
+    which: int,
+    w: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    row_sums: NDArray[np.float64],
+    column_sums: NDArray[np.float64],
+    total: NDArray[np.float64],
+    out: NDArray[np.float64],
+    threads: int,
+) -> None: ...

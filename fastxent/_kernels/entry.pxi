@@ -118,12 +118,15 @@ cdef class Rows:
         flat=None,
         double[:, ::1] stats=None,
         uint8_t[::1] status=None,
+        double unit=1.0,
     ):
         """Do a block; give the numbers of ignored and of invalid rows (at the last segment, else zeros).
 
         `workspace` holds `partial_size` bytes a row and segment and lives as long as the rows' segments are under way; it
         is wanted where a row has several. `flat` takes the row results of the block instead of `out`; `stats`, (rows, 8),
-        those of mode 2: loss, lse, p_label, confidence, entropy, brier and, as int64, argmax and rank.
+        those of mode 2: loss, lse, p_label, confidence, entropy, brier and, as int64, argmax and rank. Without labels loss
+        and p_label are NaN, rank is -1, and brier is the sum of the squared probabilities. `unit` is the unit of the
+        entropies of mode 5, in nats.
         """
         cdef Job job = self.job
         cdef const char[::1] out
@@ -134,6 +137,7 @@ cdef class Rows:
         job.mode = mode
         # few classes would fill no vector: lanes are rows then, as where the class axis is strided
         job.strided = job.strided or (job.classes <= NARROW and mode <= LOSS)
+        job.unit = unit
         job.row0 = row0
         job.row1 = row1
         job.segment0 = segment0
@@ -175,7 +179,9 @@ cdef class Rows:
                 job.stats = <RowStats *>&stats[0, 0]
         elif not job.flat and not self.has_out:
             raise ValueError("no room for results")
-        if mode in (LOSS, STATS) and not self.has_labels:
+        if mode == ENTROPY:
+            job.strided = False  # row by row, whatever the stride
+        if mode == LOSS and not self.has_labels:
             raise ValueError("labels are wanted")
         with nogil:
             counts = run_job(&job, threads)

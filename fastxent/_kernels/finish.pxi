@@ -163,3 +163,34 @@ cdef void stats_of(
         if p.s > 0.0:
             out.entropy = out.entropy + p_others * (p.w / p.s + gap)
             out.brier = out.brier + p_others * p_others * (p.q / p.s / p.s)
+
+
+cdef void plain_stats_of(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Partial *p, RowStats *out,
+) noexcept nogil:
+    """What there is to say of a row without a label, from the one pass that left `p` (no hole, with moments).
+
+    `brier` is the sum of the squared probabilities.
+    """
+    cdef Partial others
+    cdef double lse_lo, gap, rest
+    lse_row(x, kind, stride, n, p, &out.lse, &lse_lo)
+    out.loss = out.p_label = NAN
+    out.rank = -1
+    out.argmax = p.argmax
+    if not -INFINITY < out.lse < INFINITY or p.argmax < 0:
+        out.confidence = out.entropy = out.brier = NAN
+        return
+    gap = (out.lse - p.top) + lse_lo
+    if gap < 0.125:
+        # nearly all is on one class: read again, from cache, with that class left out
+        sum_row(x, kind, stride, n, p.argmax, True, p.top, &others)
+        stats_of(x, kind, stride, n, p.argmax, p.top, &others, False, out)
+        rest = -expm1_(-out.loss)
+        out.brier = out.confidence * out.confidence + (out.brier - rest * rest)
+        out.loss = out.p_label = NAN
+        out.rank = -1
+        return
+    out.confidence = exp_(-gap)
+    out.entropy = p.w / p.s + gap
+    out.brier = p.q / p.s / p.s

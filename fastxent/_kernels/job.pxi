@@ -11,6 +11,7 @@ cdef enum Mode:
     STATS = 2
     SOFTMAX = 3
     LOG_SOFTMAX = 4
+    ENTROPY = 5
 
 # arrays of a Layout
 cdef enum:
@@ -26,6 +27,7 @@ cdef struct Job:
     int mode
     int kind
     int label_code           # 0: no labels
+    double unit              # nats that a unit of the entropy is
     bint has_ignore
     bint strided             # the class axis
     bint flat                # out is counted by rows from row0
@@ -45,6 +47,11 @@ cdef struct Job:
     Py_ssize_t row0, row1
     Py_ssize_t inner         # rows of one line of pixels
     Py_ssize_t rows_a_task, tasks_a_line
+
+
+cdef inline bint has_outputs(const Job *job) noexcept nogil:
+    """Outputs as large as the inputs."""
+    return job.mode == SOFTMAX or job.mode == LOG_SOFTMAX
 
 
 cdef inline int64_t label_of(const Job *job, Py_ssize_t row, LabelStatus *status) noexcept nogil:
@@ -100,6 +107,16 @@ cdef int64_t finish_row(
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
     cdef double value, lo, x_label
     cdef Py_ssize_t i = row - job.row0
+    cdef RowStats stats
+    if job.mode == ENTROPY or (job.mode == STATS and job.label_code == 0):
+        plain_stats_of(x, job.kind, job.class_stride, job.classes, part, &stats)
+        if job.mode == ENTROPY:
+            put(job, row, stats.entropy / job.unit)
+            return 0
+        job.stats[i] = stats
+        if job.status != NULL:
+            job.status[i] = <uint8_t>USED
+        return 0
     if job.mode == LOSS or job.mode == STATS:
         if job.status != NULL:
             job.status[i] = <uint8_t>status
@@ -128,11 +145,11 @@ cdef inline void sum_part(const Job *job, Py_ssize_t row, Py_ssize_t s, int64_t 
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
     cdef double x_label = 0.0
     cdef Py_ssize_t j = s * SEGMENT
-    if job.mode == STATS:
+    if label >= 0 and job.mode == STATS:
         x_label = load_one(x + label * job.class_stride, job.kind)
     any_segment(
         x + j * job.class_stride, job.kind, job.class_stride, segment_length(job, s),
-        <Py_ssize_t>label - j if label >= 0 else -1, job.mode == STATS, x_label, part,
+        <Py_ssize_t>label - j if label >= 0 else -1, job.mode == STATS or job.mode == ENTROPY, x_label, part,
     )
 
 
@@ -158,7 +175,7 @@ cdef int64_t whole_rows(const Job *job, Py_ssize_t task) noexcept nogil:
         if status == USED:
             sum_part(job, row, 0, label, &part)
         counts += finish_row(job, row, &part, label, status, &norm)
-        if job.mode >= SOFTMAX:
+        if has_outputs(job):
             write_part(job, row, 0, &norm)
     return counts
 
@@ -295,7 +312,7 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         if status[i] == USED:
             partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
         counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &norms[i])
-    if job.mode >= SOFTMAX:
+    if has_outputs(job):
         write_pixels_of(job, row, count, norms)
     return counts
 
@@ -339,7 +356,7 @@ cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
             for s in range(1, job.segments):
                 merge(part, &part[s], s * SEGMENT)
         counts += finish_row(job, row + i, part, label, status, &norms[i])
-    if job.mode >= SOFTMAX:
+    if has_outputs(job):
         if job.strided:
             write_pixels_of(job, row, count, norms)
         else:

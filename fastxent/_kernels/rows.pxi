@@ -119,18 +119,24 @@ cdef inline bint sum_segment(
     return False
 
 
+cdef inline double lost_factor(double top, vec like) noexcept nogil:
+    """g with 1 + g the factor that a sum of exponentials lacks whose largest is e^top (simd.h): as that term has it."""
+    cdef double y
+    if not FX_FMA or not -far_of(like) < top < far_of(like):
+        return 0.0
+    if vec is vf:
+        y = <double>reference(top) * -<double>FX_LN2_LO_F
+    else:
+        y = <double>reference(top) * -FX_LN2_LO_D
+    # e^y - 1, |y| < 2e-4
+    return y + y * y * (0.5 + y * (1.0 / 6.0 + y * (1.0 / 24.0)))
+
+
 cdef inline void mend(Partial *p, vec like) noexcept nogil:
     """Take out the factor e^(n lo) that the exponential of a sum leaves (simd.h), as the largest terms have it."""
-    cdef double y, g, error
-    cdef int64_t n
-    if FX_FMA and p.shift == 0.0 and -far_of(like) < p.top < far_of(like):
-        n = reference(p.top)
-        if vec is vf:
-            y = <double>n * -<double>FX_LN2_LO_F
-        else:
-            y = <double>n * -FX_LN2_LO_D
-        # e^y - 1, |y| < 2e-4
-        g = y + y * y * (0.5 + y * (1.0 / 6.0 + y * (1.0 / 24.0)))
+    cdef double g, error
+    if p.shift == 0.0:
+        g = lost_factor(p.top, like)
         p.s_lo = p.s_lo + g * p.s_lo
         two_sum(p.s, g * p.s, &p.s, &error)
         p.s_lo = p.s_lo + error

@@ -368,6 +368,48 @@ FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) {
 FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) { (void)p; (void)stride; (void)classes; (void)b; }
 #endif
 
+/* ---- for what is put together by hand from an exponential's parts (pairs.pxi) ---- */
+FX_INLINE vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+FX_INLINE vd vd_abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffffLL); }
+FX_INLINE vf vf_no_nan(vf x) { return (vf)((vi)(x == x) & (vi)x); } /* 0 for NaN */
+FX_INLINE vd vd_no_nan(vd x) { return (vd)((vl)(x == x) & (vl)x); }
+FX_INLINE vf vf_scale(vf t) { return (vf)((vi)t << 23); } /* 2^(n - c) from t = n + magic */
+FX_INLINE vd vd_scale(vd t) { return (vd)((vl)t << 52); }
+/* q(r) of e^r = 1 + r + r^2 q(r), |r| <= ln2 / 2: the polynomial of vf_exp and vd_exp */
+FX_INLINE vf vf_exp_tail(vf r) {
+    vf p = vf_fma(vf_splat(0x1.6a2352p-10f), r, vf_splat(0x1.123a6cp-7f));
+    p = vf_fma(p, r, vf_splat(0x1.5558f4p-5f));
+    p = vf_fma(p, r, vf_splat(0x1.555490p-3f));
+    return vf_fma(p, r, vf_splat(0x1.fffffcp-2f));
+}
+FX_INLINE vd vd_exp_tail(vd r) {
+    vd p = vd_fma(vd_splat(0x1.ad7effbbd58f0p-26), r, vd_splat(0x1.28adce715d597p-22));
+    p = vd_fma(p, r, vd_splat(0x1.71df262e0a285p-19));
+    p = vd_fma(p, r, vd_splat(0x1.a01999adcf1f5p-16));
+    p = vd_fma(p, r, vd_splat(0x1.a01a0129b3a35p-13));
+    p = vd_fma(p, r, vd_splat(0x1.6c16c1844afeep-10));
+    p = vd_fma(p, r, vd_splat(0x1.1111111127e85p-7));
+    p = vd_fma(p, r, vd_splat(0x1.55555555507f1p-5));
+    p = vd_fma(p, r, vd_splat(0x1.55555555554f9p-3));
+    return vd_fma(p, r, vd_splat(0x1.000000000000ap-1));
+}
+/* q(z^2) of log((1 + z) / (1 - z)) = 2 z + z^3 q(z^2), 0 <= z <= 1/3 (tools/minimax.py: 4.8e-9 and 5.2e-17) */
+FX_INLINE vf vf_artanh_tail(vf z2) {
+    vf p = vf_fma(vf_splat(0x1.1efa3ap-2f), z2, vf_splat(0x1.1eb5bcp-2f));
+    p = vf_fma(p, z2, vf_splat(0x1.99d280p-2f));
+    return vf_fma(p, z2, vf_splat(0x1.555500p-1f));
+}
+FX_INLINE vd vd_artanh_tail(vd z2) {
+    vd p = vd_fma(vd_splat(0x1.6ac67a55a39c6p-3), z2, vd_splat(0x1.963079a0ee08ep-4));
+    p = vd_fma(p, z2, vd_splat(0x1.162f17606603ap-3));
+    p = vd_fma(p, z2, vd_splat(0x1.3aab262732235p-3));
+    p = vd_fma(p, z2, vd_splat(0x1.74622b336253ep-3));
+    p = vd_fma(p, z2, vd_splat(0x1.c71c4c0295016p-3));
+    p = vd_fma(p, z2, vd_splat(0x1.24924973295d8p-2));
+    p = vd_fma(p, z2, vd_splat(0x1.99999998fc0f2p-2));
+    return vd_fma(p, z2, vd_splat(0x1.5555555555898p-1));
+}
+
 /* ---- flush: lanes into a wider sum ---- */
 FX_INLINE void vf_flush(double *hi, vf x) { /* float32 lanes into float64 ones */
     float lanes[FX_VF];

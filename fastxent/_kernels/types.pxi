@@ -1,6 +1,6 @@
 # Declarations that every kernel file shares: the vectors of simd.h, the storage kinds, a row's partial result.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "platform.h" nogil:
@@ -29,7 +29,7 @@ cdef extern from "simd.h" nogil:
     enum: FX_CHAIN_D
     enum: FX_RUN_DOUBLES
     enum: FX_BLOCK
-    double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_LO_F
+    double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_HI_F, FX_LN2_LO_F
     double FX_MAGIC_F, FX_MAGIC_D, FX_FAR_F, FX_FAR_D
     vf vf_splat(float)
     vd vd_splat(double)
@@ -64,6 +64,16 @@ cdef extern from "simd.h" nogil:
     vd vd_power(vd)
     void vf_scale_flush(double *, vf, vf)
     void fx_tile(const char *, Py_ssize_t, int, float *)
+    vf vf_abs(vf)
+    vd vd_abs(vd)
+    vf vf_no_nan(vf)
+    vd vd_no_nan(vd)
+    vf vf_scale(vf)
+    vd vd_scale(vd)
+    vf vf_exp_tail(vf)
+    vd vd_exp_tail(vd)
+    vf vf_artanh_tail(vf)
+    vd vd_artanh_tail(vd)
     vi vf_ge(vf, vf)
     vl vd_ge(vd, vd)
     vi vf_eq(vf, vf)

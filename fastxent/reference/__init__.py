@@ -11,7 +11,36 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 """
 
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
+from fastxent.reference.divergences import (
+    entropy_with_logits,
+    js_divergence_with_logits,
+    kl_divergence_with_logits,
+)
 from fastxent.reference.evaluation import evaluate
+from fastxent.reference.labels import (
+    conditional_entropy,
+    contingency_table,
+    joint_entropy,
+    mutual_info_score,
+    mutual_information,
+)
 from fastxent.reference.losses import cross_entropy
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
+__all__ = [
+    "conditional_entropy",
+    "contingency_table",
+    "cross_entropy",
+    "entropy_with_logits",
+    "evaluate",
+    "joint_entropy",
+    "js_divergence_with_logits",
+    "kl_divergence_with_logits",
+    "log_softmax",
+    "logsumexp",
+    "mutual_info_score",
+    "mutual_information",
+    "softmax",
+]
+from fastxent.reference.losses import nll_loss
+
+__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "nll_loss", "softmax"]

@@ -48,6 +48,29 @@ def as_labels(a: Nested, name: str, expected: tuple[int, ...]) -> list[int]:
     return [int(value) for value in flat]
 
 
+def is_soft(a: Nested, ndim: int) -> bool:
+    """Whether a target of this many axes is one of probabilities: of floats, by dtype or value."""
+    flat, shape = walk(a, "target")
+    if not flat:
+        return len(shape) == ndim and getattr(getattr(a, "dtype", None), "kind", "") == "f"
+    return len(shape) == ndim and all(isinstance(value, float) for value in flat)
+
+
+def broadcast(a: Nested, name: str, shape: Sequence[int]) -> list[float]:
+    """A number for each element of `shape`, from fewer axes or axes of length 1; ones for None."""
+    if a is None:
+        return [1.0] * math.prod(shape)
+    flat, own = as_numbers(a, name)
+    lead = len(shape) - len(own)
+    if lead < 0 or any(m not in (1, n) for m, n in zip(own, shape[lead:], strict=True)):
+        raise ValueError(f"{name} must broadcast to {tuple(shape)}, not {own}")
+    places = [0]
+    for i, n in enumerate(shape):
+        stride = 0 if i < lead or own[i - lead] == 1 else math.prod(own[i - lead + 1 :])
+        places = [place + k * stride for place in places for k in range(n)]
+    return [flat[place] for place in places]
+
+
 def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -69,8 +69,35 @@ def row_log_softmax(row: Sequence[float]) -> list[float]:
     return [math.nan if x == math.inf else -math.inf for x in row]
 
 
-def row_loss(row: Sequence[float], label: int) -> float:
+def row_surprises(row: Sequence[float]) -> list[float]:
+    """lse - x for every x."""
     if not has_softmax(row):
-        return math.nan
+        return [math.nan] * len(row)
     top, _, rest = terms_of(row)
-    return surprise(row[label], top, rest)
+    return [surprise(x, top, rest) for x in row]
+
+
+def share_surprises(row: Sequence[float]) -> list[float]:
+    """-log(q / sum) for every q >= 0: log1p of the others' sum over q, where q is more than half of it."""
+    total = math.fsum(row)
+    if math.isnan(total) or total == 0:
+        return [math.nan] * len(row)
+    return [
+        math.inf if q == 0
+        else math.log1p(math.fsum([*row, -q]) / q) if q > total / 2
+        else math.log(total) - math.log(q)
+        for q in row
+    ]  # fmt: skip
+
+
+def row_gradient(row: Sequence[float], a: Sequence[float]) -> list[float]:
+    """The gradient of sum a_j (lse - x_j): s_k sum of the other a - a_k times the sum of the other s."""
+    s = row_softmax(row)
+    if any(map(math.isnan, s)):
+        return s
+    out = []
+    for k in range(len(row)):
+        # exact but for the products: the others' sums do not cancel
+        rest_a, rest_s = math.fsum([*a, -a[k]]), math.fsum(s[:k] + s[k + 1 :])
+        out.append(rest_a * s[k] - a[k] * rest_s)
+    return out

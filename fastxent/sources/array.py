@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastxent._arrays import as_axis, to_numpy
+from fastxent.sources.base import Source
 
 
-class ArraySource:
+class ArraySource(Source):
     """Rows of an array, the class axis moved to the end; nothing is copied as a whole.
 
     With ``axis=None`` there is no class axis, and a row is one item: labels.
     """
 
+    format = "array"
     in_memory = True
 
     def __init__(self, x: Any, axis: int | None = -1, name: str = "array") -> None:
@@ -26,20 +28,11 @@ class ArraySource:
             array = np.moveaxis(array, as_axis(axis, array.ndim), -1)
         self._array = array
         self.name = name
-        self.row_shape: tuple[int, ...] = () if axis is None else array.shape[-1:]
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.row_shape = () if axis is None else array.shape[-1:]
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's shape, the class axis last."""
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The array's dtype."""
-        return self._array.dtype
-
-    def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` in C order, of shape (rows, *row_shape)."""
+    def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
         rows = take_rows(self._array, start, stop, len(self.row_shape))
         if self.row_shape and rows.shape[1] > 1 and rows.strides[1] != rows.itemsize:
             rows = np.ascontiguousarray(rows)

@@ -2,47 +2,205 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastxent._arrays import dtype_name, is_bfloat16
+
+MEMORY = 1 << 30  # what a source may hold of a file that cannot be read row by row
+BLOCK_BYTES = 1 << 24
+BLOCK_ROWS = 1 << 18
+
+# of the fingerprint; a change makes checkpoints of older versions refuse their own data
+_SAMPLES = 8
+_SAMPLE_BYTES = 4096
 
 
 class FormatError(ValueError):
     """A file that cannot be read as what it claims to be; names the file and, where it can, the byte."""
 
 
-class Source(Protocol):
-    """Rows of one array: read-only, of any length."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a file is to be opened; every reader gets the same."""
+
+    name: str | None = None  # of the member, tensor, dataset or column
+    labels: bool = False  # no class axis: every item is a row
+    axis: int = -1  # the class axis
+    memory: int = MEMORY
+
+
+class Source(ABC):
+    """Rows of one array: read-only, of any length, for one thread at a time.
+
+    Attributes
+    ----------
+    shape
+        The class axis of logits is the last one; the other axes are rows in C order.
+    dtype
+        Of the storage. bfloat16 is carried as uint16 with metadata; `fastxent._arrays.is_bfloat16` tells it.
+    row_shape
+        Shape of one row: (classes,) of logits, () of labels.
+    name
+        What a message or a report calls it.
+    format
+        ``"array"``, ``"npy"``, ``"npz"``, ``"safetensors"``, ``"zarr"``, ``"hdf5"``, ``"parquet"``, ``"arrow"`` or
+        ``"llama.cpp"``.
+    inputs
+        ``"logits"``, or ``"log_probs"`` of a format that holds nothing else.
+    in_memory
+        Whether `read` gives a view, so that there is nothing to read ahead.
+    """
+
+    name: str
+    format: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+    inputs = "logits"
+    in_memory = False
+    reopen: Callable[..., Source] | None = None  # the same file with other options; set by open_logits
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape; the class axis of logits is the last one, the other axes are rows in C order."""
+    def rows(self) -> int:
+        """Number of rows."""
+        return prod(self.shape[: len(self.shape) - len(self.row_shape)])
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Storage dtype."""
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row: (classes,) of logits, () of labels."""
-
-    @property
-    def name(self) -> str:
-        """What a message or a report calls it."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether `read` gives a view, so that there is nothing to read ahead."""
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return prod(self.row_shape) * self.dtype.itemsize
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` as they count in C order, of shape (rows, *row_shape).
+        """Rows `start` to `stop` as they count in C order, of shape (rows, *row_shape), the class axis contiguous.
 
         `out` is a buffer that the result may be laid into; it is overwritten by the next read into it.
+
+        Raises
+        ------
+        IndexError
+            For rows that are not there.
+        FormatError
+            Where the file is corrupt, or has become shorter meanwhile.
         """
+        if not 0 <= start <= stop <= self.rows:
+            raise IndexError(f"{self.name}: rows {start} to {stop} of {self.rows}")
+        return self._read(start, stop, out)
+
+    @abstractmethod
+    def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
+        """`read`, of rows that are there."""
+
+    def close(self) -> None:
+        """Let go of open files and buffers; the next read opens them again."""
+
+    def blocks(self, rows: int | None = None) -> Iterator[NDArray[Any]]:
+        """All rows in order, `rows` (by default about 16 MB) at a time, read ahead; each is valid until the next."""
+        size = max(1, self.row_bytes)
+        step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // size)) if rows is None else rows
+        if step < 1:
+            raise ValueError(f"rows must be at least 1, got {rows}")
+        ranges = [(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
+        for (block,) in read_ahead((self,), ranges, (size,)):
+            yield block
+
+    def fingerprint(self) -> str:
+        """Hash of shape, dtype and the values of a few rows, the same whatever the format or byte order.
+
+        Cheap (8 samples of one row or 4 KB, whichever is more), but of a deflated .npz member, which is decompressed
+        once. It tells that data are others, not that they are the same.
+        """
+        kind = dtype_name(self.dtype)
+        digest = hashlib.blake2b(f"{self.shape} {self.row_shape} {kind}".encode(), digest_size=16)
+        count = min(self.rows, max(1, _SAMPLE_BYTES // max(1, self.row_bytes)))
+        for start in sorted({(self.rows - count) * i // (_SAMPLES - 1) for i in range(_SAMPLES)}):
+            block = self.read(start, start + count)
+            plain = block.view(np.uint16) if is_bfloat16(block.dtype) else block
+            digest.update(plain.astype(plain.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+    def target(self, rows: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
+        """An array of so many rows in `out`, or a new one."""
+        size = rows * self.row_bytes
+        raw = np.empty(size, np.uint8) if out is None else out[:size]
+        return raw.view(self.dtype).reshape(rows, *self.row_shape)
+
+
+def optional(module: str, name: str) -> Any:
+    """Import a library that only some formats want.
+
+    Raises
+    ------
+    ImportError
+        Names the file `name` and the extra to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise ImportError(f'{name}: reading it needs {library}: pip install "fastxent[io]" ({error})') from None
+
+
+@contextmanager
+def reading(name: str, what: str = "cannot be read") -> Iterator[None]:
+    """Whatever a library raises about a corrupt file becomes a FormatError of one line that names the file.
+
+    MemoryError, too: a corrupt size makes libraries ask for more than there is.
+    """
+    try:
+        yield
+    except (FormatError, FileNotFoundError, PermissionError, ImportError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        raise FormatError(f"{name}: {what}: {words}") from None
+
+
+def pick(names: Sequence[str], options: Options, file: str, what: str, usual: Sequence[str] = ()) -> str:
+    """The member that was named, the only one, or the one of a usual name.
+
+    Raises
+    ------
+    FormatError
+        Where that is none; lists the names there are.
+    """
+    usual = usual or (("labels", "label", "targets", "target", "tokens", "y") if options.labels else ("logits",))
+    listed = ", ".join(sorted(names)[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    if options.name is not None:
+        if options.name not in names:
+            raise FormatError(f"{file}: no {what} {options.name!r}; there is {listed or 'none'}")
+        return options.name
+    for name in [names[0]] if len(names) == 1 else usual:
+        if name in names:
+            return name
+    if not names:
+        raise FormatError(f"{file}: holds no {what}")
+    raise FormatError(f"{file}: holds several {what}s; name one of {listed}")
+
+
+def check_numbers(dtype: np.dtype[Any], name: str) -> None:
+    """Refuse what holds no numbers."""
+    if dtype.hasobject:
+        raise FormatError(f"{name}: an object array, and loading one runs code; save numbers")
+    if dtype.subdtype or dtype.names or dtype.itemsize == 0:
+        raise FormatError(f"{name}: items of dtype {dtype} are no numbers")
+
+
+def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """Refuse a shape that no memory could address."""
+    if any(n < 0 for n in shape) or prod(max(1, n) for n in shape) * dtype.itemsize >= 1 << 63 or len(shape) > 32:
+        raise FormatError(f"{name}: the header has the shape {shape}")
 
 
 def read_ahead(

@@ -1,0 +1,279 @@
+# Two arrays walked together: a block of pairs of rows, cut into tasks that threads share, and the class that Python calls.
+#
+# A task is some whole pairs of rows; where a row is several column segments, first the sums of every segment of either
+# row, then their merging, then the pairs of segments, then the sum over them, each of these in the order of columns.
+
+cdef enum:
+    Q = 1   # array of a Layout beside X, which is p, and OUT
+
+cdef struct PairJob:
+    int what
+    bint single              # results are rounded to float32; out holds it
+    double unit              # nats that a unit of the results is
+    Layout layout
+    Operand side[2]          # where row 0 lies; kind and stride
+    char *out                # one statistic, or NULL
+    double *values           # (rows, STATISTICS) from row0, or NULL
+    PairPart *parts          # (row, segment) from row0, or NULL where a row is one segment
+    Py_ssize_t classes, segments, segment0, segment1
+    Py_ssize_t row0, row1
+    Py_ssize_t rows_a_task
+
+
+cdef inline Py_ssize_t columns(const PairJob *job, Py_ssize_t segment) noexcept nogil:
+    return min(SEGMENT, job.classes - segment * SEGMENT)
+
+
+cdef inline void sum_side(const PairJob *job, Py_ssize_t row, Py_ssize_t segment, int s, Partial *out) noexcept nogil:
+    cdef const Operand *side = &job.side[s]
+    any_segment(
+        side.x + offset_of(&job.layout, s, row) + segment * SEGMENT * side.stride, side.kind, side.stride,
+        columns(job, segment), -1, False, 0.0, out,
+    )
+
+
+cdef inline void find_rows(const PairJob *job, Py_ssize_t row, Pair *pair) noexcept nogil:
+    cdef int s
+    for s in range(2):
+        pair.side[s] = job.side[s]
+        pair.side[s].x += offset_of(&job.layout, s, row)
+
+
+cdef inline void pair_sums(
+    const PairJob *job, const Pair *pair, bint sound, Py_ssize_t segment, double *sums
+) noexcept nogil:
+    cdef int s
+    if not sound:
+        for s in range(STATISTICS):
+            sums[s] = 0.0
+    elif job.side[0].kind == F64:
+        pair_segment_d(pair, segment * SEGMENT, columns(job, segment), job.what, sums)
+    else:
+        pair_segment_f(pair, segment * SEGMENT, columns(job, segment), job.what, sums)
+
+
+cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sums) noexcept nogil:
+    cdef int s
+    cdef float single
+    cdef char *p
+    if sound:
+        finish_pair(sums, job.what, job.unit, job.single)
+    else:
+        for s in range(STATISTICS):
+            sums[s] = NAN
+    if job.values != NULL:
+        memcpy(&job.values[(row - job.row0) * STATISTICS], sums, STATISTICS * sizeof(double))
+    if job.out != NULL:
+        p = job.out + offset_of(&job.layout, OUT, row)
+        s = 0
+        while not job.what >> s & 1:
+            s += 1
+        if job.single:
+            single = <float>sums[s]
+            memcpy(p, &single, 4)
+        else:
+            memcpy(p, &sums[s], 8)
+
+
+cdef void pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
+    """Rows of one segment, from end to end."""
+    cdef PairPart sums
+    cdef Pair pair
+    cdef bint sound
+    cdef int s
+    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
+    for row in range(start, min(start + job.rows_a_task, job.row1)):
+        find_rows(job, row, &pair)
+        for s in range(2):
+            sum_side(job, row, 0, s, &sums.part[s])
+            normalise(&pair.side[s], job.classes, &sums, s)
+        sound = pair_of(&sums, &pair)
+        pair_sums(job, &pair, sound, 0, sums.sums)
+        write_pair(job, row, sound, sums.sums)
+
+
+cdef void pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept nogil:
+    cdef uint64_t control = fx_fp_enter()
+    cdef Py_ssize_t many = job.segment1 - job.segment0, row, segment, i
+    cdef PairPart *parts
+    cdef Pair pair
+    cdef bint sound
+    cdef int s
+    if phase == 0:
+        pair_rows(job, task)
+    elif phase == 1:
+        # a segment of one row of the two
+        row = task // 2 // many
+        segment = job.segment0 + task // 2 % many
+        sum_side(job, job.row0 + row, segment, task % 2, &job.parts[row * job.segments + segment].part[task % 2])
+    elif phase == 2:
+        parts = &job.parts[task * job.segments]
+        find_rows(job, job.row0 + task, &pair)
+        for s in range(2):
+            for i in range(1, job.segments):
+                merge(&parts.part[s], &parts[i].part[s], i * SEGMENT)
+            normalise(&pair.side[s], job.classes, parts, s)
+    elif phase == 3:
+        row = task // many
+        segment = job.segment0 + task % many
+        parts = &job.parts[row * job.segments]
+        find_rows(job, job.row0 + row, &pair)
+        sound = pair_of(parts, &pair)
+        pair_sums(job, &pair, sound, segment, parts[segment].sums)
+    else:
+        parts = &job.parts[task * job.segments]
+        sound = pair_of(parts, &pair)
+        for i in range(1, job.segments):
+            for s in range(STATISTICS):
+                parts.sums[s] = parts.sums[s] + parts[i].sums[s]
+        write_pair(job, job.row0 + task, sound, parts.sums)
+    fx_fp_leave(control)
+
+
+cdef void pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+    cdef Py_ssize_t task
+    if threads <= 1 or tasks <= 1:
+        for task in range(tasks):
+            pair_task(job, phase, task)
+    else:
+        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
+            pair_task(job, phase, task)
+
+
+cdef void run_pairs(PairJob *job, bint sums, bint pairs, int threads) noexcept nogil:
+    cdef Py_ssize_t rows = job.row1 - job.row0, many = job.segment1 - job.segment0
+    if job.parts == NULL:
+        job.rows_a_task = max(1, CHUNK // 2 // max(1, job.classes))
+        pair_phase(job, 0, (rows + job.rows_a_task - 1) // job.rows_a_task, threads)
+        return
+    if sums:
+        pair_phase(job, 1, 2 * rows * many, threads)
+        if job.segment1 == job.segments:
+            pair_phase(job, 2, rows, threads)
+    if pairs:
+        pair_phase(job, 3, rows * many, threads)
+        if job.segment1 == job.segments:
+            pair_phase(job, 4, rows, threads)
+
+
+cdef class Pairs:
+    """The rows of two arrays of logits of one shape, and where what is measured of them goes.
+
+    Parameters
+    ----------
+    p, p_kind, q, q_kind
+        Arrays of any strides, and their storage kinds (`Rows`); both 3 (float64) or neither.
+    axis
+        The class axis, not negative.
+    single
+        Results are rounded to float32.
+    out
+        Array of the batch axes' shape for one statistic, float32 if `single`, else float64; or None.
+    """
+
+    cdef PairJob job
+    cdef Py_buffer buffers[3]
+    cdef int held
+
+    def __cinit__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None):
+        cdef Py_ssize_t *strides[3]
+        cdef Py_ssize_t shape[MOST_AXES]
+        cdef Py_ssize_t steps[3][MOST_AXES]
+        cdef int d, e = 0, a
+        for a in range(3):
+            if a == OUT and out is None:
+                break
+            PyObject_GetBuffer((p, q, out)[a], &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == OUT else 0))
+            self.held = a + 1
+        if self.buffers[0].ndim > MOST_AXES or not 0 <= axis < self.buffers[0].ndim:
+            raise ValueError("axis out of range")
+        if self.buffers[1].ndim != self.buffers[0].ndim or (
+            self.held > OUT and self.buffers[OUT].ndim != self.buffers[0].ndim - 1
+        ):
+            raise ValueError("dimensions do not match")
+        if (p_kind == F64) != (q_kind == F64):
+            raise ValueError("kinds do not match")
+        memset(&self.job, 0, sizeof(PairJob))
+        for d in range(self.buffers[0].ndim):
+            if self.buffers[1].shape[d] != self.buffers[0].shape[d]:
+                raise ValueError("shapes do not match")
+            if d == axis:
+                continue
+            shape[e] = self.buffers[0].shape[d]
+            steps[X][e] = self.buffers[0].strides[d]
+            steps[Q][e] = self.buffers[1].strides[d]
+            steps[OUT][e] = 0
+            if self.held > OUT:
+                if self.buffers[OUT].shape[e] != shape[e]:
+                    raise ValueError("shapes do not match")
+                steps[OUT][e] = self.buffers[OUT].strides[e]
+            e += 1
+        for a in range(3):
+            strides[a] = steps[a]
+        lay_out(e, shape, strides, 3, &self.job.layout)
+        for a in range(2):
+            self.job.side[a].x = <const char *>self.buffers[a].buf
+            self.job.side[a].kind = q_kind if a else p_kind
+            self.job.side[a].stride = self.buffers[a].strides[axis]
+        self.job.out = <char *>self.buffers[OUT].buf if self.held > OUT else NULL
+        self.job.single = single
+        self.job.classes = self.buffers[0].shape[axis]
+        self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
+
+    def __dealloc__(self):
+        cdef int a
+        for a in range(self.held):
+            PyBuffer_Release(&self.buffers[a])
+
+    @property
+    def count(self):
+        """Number of rows."""
+        return self.job.layout.rows
+
+    @property
+    def segments(self):
+        """Column segments a row."""
+        return self.job.segments
+
+    def run(
+        self, int what, Py_ssize_t row0, Py_ssize_t row1, int threads, *,
+        Py_ssize_t segment0=0, Py_ssize_t segment1=-1, bint sums=True, bint pairs=True,
+        uint8_t[::1] workspace=None,
+        double[:, ::1] values=None,
+        double unit=1.0,
+    ):
+        """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`).
+
+        `values`, (rows, 4), takes them all, a column each, rounded as `out` is. `workspace` holds `pair_size` bytes a row
+        and segment; it is wanted where a row has several, and lives from the first of a row's segments to the last: all
+        are to be done with `sums`, then all with `pairs`.
+        """
+        cdef PairJob job = self.job
+        cdef Py_ssize_t rows = row1 - row0
+        if not 0 <= row0 <= row1 <= job.layout.rows:
+            raise ValueError("rows out of range")
+        if not 0 < what < 1 << STATISTICS:
+            raise ValueError("what is to be measured?")
+        job.what = what
+        job.row0 = row0
+        job.row1 = row1
+        job.unit = unit
+        job.segment0 = segment0
+        job.segment1 = job.segments if segment1 < 0 else segment1
+        if not 0 <= job.segment0 <= job.segment1 <= job.segments:
+            raise ValueError("segments out of range")
+        if values is not None and rows:
+            if values.shape[0] < rows or values.shape[1] != STATISTICS:
+                raise ValueError("values do not match")
+            job.values = &values[0, 0]
+        if rows == 0:
+            return
+        if job.segments > 1:
+            if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(PairPart):
+                raise ValueError("workspace too small")
+            job.parts = <PairPart *>&workspace[0]
+        with nogil:
+            run_pairs(&job, sums, pairs, threads)
+
+
+pair_size = sizeof(PairPart)

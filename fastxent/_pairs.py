@@ -1,0 +1,156 @@
+"""One pass over the rows of two arrays of logits: blocks of at most 50 ms, and between them Python looks at signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent._arrays import BF16, CONVERSION_ELEMENTS, F64, Index, Logits
+from fastxent._dispatch import kernels
+from fastxent._rows import BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._threads import default_floats, get_num_threads
+
+# statistics of a pair of rows (_kernels/pairs.pxi): a bit each, in the order of the columns of `values`
+KL, REVERSE, JS, TV = (1 << i for i in range(4))
+
+# of either array: 10 ms where a second reading comes out of the cache, 40 ms where columns are brought together
+BLOCK_ELEMENTS = 1 << 22
+
+
+def block_rows(count: int, classes: int) -> int:
+    """Rows of the largest block of arrays of `count` rows."""
+    return min(count, BLOCK_ROWS, max(1, BLOCK_ELEMENTS // max(1, classes)))
+
+
+def run(
+    what: int,
+    p: Logits,
+    q: Logits,
+    axis: int,
+    *,
+    out: NDArray[Any] | None = None,
+    values: NDArray[np.float64] | None = None,
+    unit: float = 1.0,
+    temperature: float = 1.0,
+    threads: int | None = None,
+) -> Iterator[int]:
+    """Measure the rows of two arrays of one shape; after each block give its number of rows.
+
+    Parameters
+    ----------
+    what
+        Sum of KL, REVERSE, JS and TV; one of them for `out`.
+    out
+        Takes the results, laid out as the arrays are without their class axis.
+    values
+        (rows, 4), takes the results of one block, of `block_rows` at most, in a column each; overwritten by the next.
+    unit
+        Nats that a unit of the results is.
+    temperature
+        Divides the logits.
+    """
+    threads = get_num_threads() if threads is None else threads
+    single = F64 not in (p.kind, q.kind)
+    for (a, b), kinds, class_axis, index in pieces((p, q), axis, temperature):
+        target = None if out is None else out[index]
+        rows = kernels.Pairs(a, kinds[0], b, kinds[1], class_axis, single, target)
+        classes = a.shape[class_axis]
+        step = block_rows(rows.count, classes)
+        for row0 in range(0, rows.count, max(1, step)):
+            row1 = min(row0 + step, rows.count)
+            workspace = None
+            if rows.segments > 1:
+                workspace = np.empty((row1 - row0) * rows.segments * kernels.pair_size, np.uint8)
+            for stage in _stages(classes, rows.segments):
+                elements = (row1 - row0) * min(classes, BLOCK_ELEMENTS)
+                rows.run(
+                    what,
+                    row0,
+                    row1,
+                    1 if elements < SERIAL_ELEMENTS else threads,
+                    workspace=workspace,
+                    values=values,
+                    unit=unit,
+                    **stage,
+                )
+            yield row1 - row0
+
+
+def _stages(classes: int, segments: int) -> list[dict[str, int | bool]]:
+    """One call for a row, or where a row is more than a block: its sums piece by piece, then its pairs."""
+    if classes <= BLOCK_ELEMENTS:
+        return [{}]
+    step = max(1, BLOCK_ELEMENTS // kernels.segment_columns)
+    return [
+        {"segment0": s, "segment1": min(s + step, segments), "sums": first, "pairs": not first}
+        for first in (True, False)
+        for s in range(0, segments, step)
+    ]
+
+
+def pieces(
+    sides: tuple[Logits, ...], axis: int, temperature: float = 1.0
+) -> Iterator[tuple[tuple[NDArray[Any], ...], tuple[int, ...], int, Index]]:
+    """Arrays of one shape as the kernels can read them together, in pieces.
+
+    Each with their storage kinds, their class axis and their index along the batch axes. One piece, the arrays
+    themselves, where all can be read as they lie: native, of one working precision, and with a contiguous class axis or
+    one that is too long to be brought together. Otherwise what cannot is brought into a small buffer, block by block,
+    and the class axis of a piece is its last.
+    """
+    double = temperature != 1.0 or any(x.kind == F64 for x in sides)
+    shape = sides[0].array.shape
+    classes = shape[axis]
+    changes = [temperature != 1.0 or _change(x, axis, double) for x in sides]
+    kinds = tuple(F64 if double else x.kind for x in sides)
+    if not any(changes):
+        yield tuple(x.array for x in sides), kinds, axis, (...,)
+        return
+    rows = [np.moveaxis(x.array, axis, -1) for x in sides]
+    for index in _indices(shape[:axis] + shape[axis + 1 :], classes):
+        some = tuple(
+            _converted(r[index], x, double, temperature) if change else r[index]
+            for r, x, change in zip(rows, sides, changes, strict=True)
+        )
+        yield some, kinds, some[0].ndim - 1, index
+
+
+def _change(x: Logits, axis: int, double: bool) -> bool:
+    classes = x.array.shape[axis]
+    strided = 1 < classes <= CONVERSION_ELEMENTS and x.array.strides[axis] != x.array.itemsize
+    return strided or x.convert is not None or (double and x.kind != F64)
+
+
+def _indices(batch: tuple[int, ...], classes: int) -> Iterator[Index]:
+    """Blocks of a batch: as many trailing axes as fit into a block, and a slice of the one before them."""
+    split = len(batch)
+    whole = max(1, classes)
+    while split and whole * batch[split - 1] <= CONVERSION_ELEMENTS:
+        split -= 1
+        whole *= batch[split]
+    if split == 0:
+        yield (...,)
+        return
+    step = max(1, CONVERSION_ELEMENTS // whole)
+    for lead in np.ndindex(*batch[: split - 1]):
+        for start in range(0, batch[split - 1], step):
+            yield (*lead, slice(start, start + step))
+
+
+def _converted(rows: NDArray[Any], x: Logits, double: bool, temperature: float) -> NDArray[Any]:
+    """A contiguous copy in native byte order, float64 for `double`."""
+    dtype = np.dtype(np.float64) if double else x.convert or rows.dtype
+    buffer = np.empty(rows.shape, dtype)
+    with default_floats(), np.errstate(all="ignore"):
+        if double and x.kind == BF16:
+            # the upper half of a float32
+            buffer[...] = (rows.astype(np.uint32) << 16).view(np.float32)
+        else:
+            buffer[...] = rows
+        if temperature != 1.0 and prod(rows.shape):
+            np.divide(buffer, temperature, out=buffer)
+    return buffer

@@ -1,0 +1,271 @@
+"""Targets beyond a label a row: what is checked of them, and the pass of the kernels that scores rows against them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent._arrays import (
+    BF16,
+    CONVERSION_ELEMENTS,
+    Index,
+    Labels,
+    Logits,
+    as_labels,
+    as_logits,
+    batch_indices,
+    converted,
+    is_bfloat16,
+    to_numpy,
+)
+from fastxent._dispatch import kernels
+from fastxent._rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._threads import default_floats, get_num_threads
+
+SOFT = 256  # _kernels/targets.pxi
+# both arrays are read, and exponentials written: a quarter of what a plain pass takes in the same time
+ELEMENTS = BLOCK_ELEMENTS // 4
+SAMPLED_ROWS = 8
+PICKED = CONVERSION_ELEMENTS  # labels of the largest block of pick_losses
+
+
+class NormalizedInputWarning(UserWarning):
+    """The logits look like probabilities: softmax would be taken a second time. `from_logits=False` says that they are.
+
+    Examples
+    --------
+    >>> import warnings, fastxent as fx
+    >>> with warnings.catch_warnings(category=fx.NormalizedInputWarning, action="ignore"):
+    ...     loss = fx.cross_entropy([[0.9, 0.1]], [0])
+    """
+
+
+def as_target(target: Any, x: Logits, shape: tuple[int, ...], ignore_index: int) -> Labels | Logits:
+    """Labels of `shape`, or class probabilities of the logits' shape.
+
+    Raises
+    ------
+    TypeError
+        For any other dtype.
+    ValueError
+        For any other shape, and for an `ignore_index` from 0 on beside probabilities, as in PyTorch.
+    """
+    array = to_numpy(target, "target")
+    if array.ndim != x.array.ndim or not (array.dtype.kind == "f" or is_bfloat16(array.dtype)):
+        return as_labels(target, shape, ignore_index)
+    if array.shape != x.array.shape:
+        raise ValueError(f"target has shape {array.shape}; class probabilities have the logits' shape, {x.array.shape}")
+    if operator.index(ignore_index) >= 0:
+        raise ValueError(f"ignore_index is {ignore_index}, but no class can be ignored in a target of probabilities")
+    return as_logits(array, "target")
+
+
+def as_sample_weight(sample_weight: Any, shape: tuple[int, ...]) -> Logits | None:
+    """A weight a row, from anything that broadcasts to `shape`."""
+    if sample_weight is None:
+        return None
+    weights = as_logits(sample_weight, "sample_weight")
+    try:
+        return Logits(np.broadcast_to(weights.array, shape), weights.kind, weights.convert)
+    except ValueError:
+        raise ValueError(
+            f"sample_weight has shape {weights.array.shape}; it must broadcast to {shape}, a number for each row"
+        ) from None
+
+
+def as_number(value: Any, name: str, low: float, high: float, bounds: str) -> float:
+    """A finite real number from `low` to `high`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not (isfinite(number) and low <= number <= high):
+        raise ValueError(f"{name} must be {bounds}, got {value!r}")
+    return number
+
+
+def looks_normalised(x: Logits, axis: int) -> bool:
+    """Whether the rows of a small sample all are distributions: in [0, 1], with the sum 1, and not all of them one-hot.
+
+    (Zeros and a 1 are what people write down for logits too.)
+    """
+    array = x.array
+    classes, size = array.shape[axis], array.size
+    if classes < 2 or size == 0 or (array.dtype.kind != "f" and x.kind != BF16):
+        return False
+    # four elements tell nearly every array of logits: this is all that a small call pays for
+    one = 0x3F80 if array.dtype.kind != "f" else 1.0
+    item = array.item
+    if not (0 <= item(0) <= one and 0 <= item(size // 3) <= one and 0 <= item(2 * size // 3) <= one):
+        return False
+    rows = np.moveaxis(array, axis, -1)
+    count = size // classes
+    tolerance = max(1e-5, {2: 4 * 2.0 ** (-7 if x.kind == BF16 else -10)}.get(array.itemsize, 0.0))
+    between = False
+    for row in {i * (count - 1) // max(1, min(SAMPLED_ROWS, count) - 1) for i in range(min(SAMPLED_ROWS, count))}:
+        some = rows[np.unravel_index(row, rows.shape[:-1])]
+        if x.kind == BF16:
+            some = (some.astype(np.uint32) << 16).view(np.float32)
+        if not (some.min() >= 0 and abs(float(some.sum(dtype=np.float64)) - 1.0) <= tolerance):
+            return False
+        between = between or some.max() < 1
+    return between
+
+
+def bad_probability(x: Logits, name: str = "logits") -> ValueError:
+    """The error for the first negative or infinite probability, in C order; found again here, off the fast path."""
+    flat = x.array.flat
+    for start in range(0, x.array.size, 1 << 20):
+        some = flat[start : start + (1 << 20)]
+        if x.kind == BF16:
+            some = (some.astype(np.uint32) << 16).view(np.float32)
+        bad = (some < 0) | np.isinf(some)
+        if bad.any():
+            where = int(np.argmax(bad))
+            place = ", ".join(map(str, map(int, np.unravel_index(start + where, x.array.shape))))
+            return ValueError(
+                f"{name}[{place}] is {float(some[where])}; with from_logits=False all must be probabilities, "
+                "0 or above and finite"
+            )
+    return ValueError(f"{name} held a negative or infinite probability and was changed meanwhile")
+
+
+Block = tuple[NDArray[Any], int, NDArray[Any], NDArray[Any] | None, Index, bool]
+
+
+def _blocks(x: Logits, axis: int, target: Labels | Logits, sample: Logits | None) -> Iterator[Block]:
+    """Logits, their class axis, target and sample weights as the kernels can read them, with their index."""
+    soft = isinstance(target, Logits)
+    others = [a for a in (target, sample) if isinstance(a, Logits)]
+    if all(a.convert is None for a in (x, *others)):
+        yield x.array, axis, target.array, None if sample is None else sample.array, (...,), False
+        return
+    rows = np.moveaxis(x.array, axis, -1)
+    targets = np.moveaxis(target.array, axis, -1) if soft else target.array
+    for index in batch_indices(rows.shape[:-1], rows.shape[-1]):
+        block, goal = rows[index], targets[index]
+        if x.convert is not None:
+            block = converted(x, block)
+        if isinstance(target, Logits) and target.convert is not None:
+            goal = converted(target, goal)
+        weights = None
+        if sample is not None:
+            weights = sample.array[index]
+            if sample.convert is not None:
+                weights = converted(sample, weights[..., np.newaxis])[..., 0]
+        yield block, block.ndim - 1, goal, weights, index, True
+
+
+def run_targets(
+    x: Logits,
+    axis: int,
+    target: Labels | Logits,
+    *,
+    sample: Logits | None = None,
+    out: NDArray[Any] | None = None,
+    flat: NDArray[Any] | None = None,
+    gradient: NDArray[Any] | None = None,
+    weights: NDArray[np.float64] | None = None,
+    row_weights: NDArray[np.float64] | None = None,
+    smoothing: float = 0.0,
+    probabilities: bool = False,
+    denominator: float = 1.0,
+    count_only: bool = False,
+) -> Iterator[tuple[int, int, int]]:
+    """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
+
+    As `_rows.run`, with probabilities for labels, sample weights and the gradient, of x's shape.
+
+    Raises
+    ------
+    ValueError
+        With `probabilities`, for a negative or infinite entry.
+    """
+    threads = get_num_threads()
+    code = target.code if isinstance(target, Labels) else target.kind + SOFT
+    for block, class_axis, goal, sample_block, index, moved in _blocks(x, axis, target, sample):
+        grad = None
+        if gradient is not None:
+            grad = np.moveaxis(gradient, axis, -1)[index] if moved else gradient
+        rows = kernels.Targets(
+            block,
+            x.kind,
+            class_axis,
+            goal,
+            code,
+            sample_block,
+            0 if sample is None else sample.kind,
+            None if out is None else out[index],
+            grad,
+        )
+        classes = block.shape[class_axis]
+        step = min(BLOCK_ROWS, max(1, ELEMENTS // max(1, classes)))
+        for row0 in range(0, rows.count, step):
+            row1 = min(row0 + step, rows.count)
+            ignored, invalid, bad = rows.run(
+                row0,
+                row1,
+                1 if (row1 - row0) * classes < SERIAL_ELEMENTS else threads,
+                ignore=target.ignore if isinstance(target, Labels) else None,
+                weights=weights,
+                smoothing=smoothing,
+                probabilities=probabilities,
+                denominator=denominator,
+                temperature=x.divisor,
+                flat=flat,
+                row_weights=row_weights,
+                count_only=count_only,
+            )
+            if bad:
+                raise bad_probability(x)
+            yield row1 - row0, ignored, invalid
+
+
+def pick_losses(
+    x: Logits,
+    axis: int,
+    labels: Labels,
+    *,
+    sample: Logits | None,
+    weights: NDArray[np.float64] | None,
+    out: NDArray[Any] | None = None,
+    flat: NDArray[Any] | None = None,
+    row_weights: NDArray[np.float64] | None = None,
+) -> Iterator[tuple[int, int, int]]:
+    """Minus the label's element of each row; after each block give its rows, ignored and invalid ones."""
+    rows = np.moveaxis(x.array, axis, -1)
+    classes = rows.shape[-1]
+    for index in batch_indices(rows.shape[:-1], 1):
+        label = labels.array[index]
+        ignored = np.zeros(label.shape, bool) if labels.ignore is None else label == labels.ignore_index
+        valid = ~ignored & (label >= 0) & (label < classes)
+        place = np.where(valid, label, 0).astype(np.intp)
+        picked = np.take_along_axis(rows[index], place[..., np.newaxis], -1)
+        if x.kind == BF16:
+            picked = (picked.astype(np.uint32) << 16).view(np.float32)
+        factor = np.ones(label.shape) if weights is None else weights[place]
+        with default_floats(), np.errstate(all="ignore"):
+            if sample is not None:
+                factor = factor * _as_float64(sample, index)
+            factor = np.where(valid, factor, 0.0)
+            loss = np.where(factor != 0.0, -picked[..., 0].astype(np.float64) * factor, 0.0)
+            if out is not None:
+                out[index] = loss
+            elif flat is not None:
+                flat[: loss.size] = loss.ravel()
+        if row_weights is not None:
+            row_weights[: loss.size] = factor.ravel()
+        left_out = int(np.count_nonzero(ignored))
+        yield label.size, left_out, label.size - left_out - int(np.count_nonzero(valid))
+
+
+def _as_float64(sample: Logits, index: Index) -> NDArray[np.float64]:
+    some = sample.array[index]
+    if sample.kind == BF16:
+        some = (some.astype(np.uint32) << 16).view(np.float32)
+    return some.astype(np.float64)

@@ -1,0 +1,339 @@
+"""fastxent.dask: the bits of one machine, whatever the chunks, on threads and on a cluster of processes."""
+
+import math
+import threading
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import same_bits
+
+import fastxent as fx
+from fastxent import _dispatch, _threads
+
+dask = pytest.importorskip("dask", reason="an extra of the package")
+da = pytest.importorskip("dask.array", reason="an extra of the package")
+import fastxent.dask as fd  # noqa: E402
+from fastxent import _chunks  # noqa: E402
+
+DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.dtype(">f4")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """The threaded scheduler with two threads; a test may set another one."""
+    with dask.config.set(scheduler="threads", num_workers=2):
+        yield
+
+
+def some(shape, axis=-1, dtype=np.float32, seed=0):
+    """Logits with NaN, infinities and masked classes among them, and labels, some ignored."""
+    rng = np.random.default_rng(seed)
+    x = 3 * rng.normal(size=shape)
+    for value in (np.nan, np.inf, -np.inf, -np.inf):
+        if x.size and np.dtype(dtype).kind != "i":
+            x.flat[rng.integers(x.size)] = value
+    batch = np.moveaxis(x, axis, -1).shape[:-1]
+    y = rng.integers(0, shape[axis], batch)
+    y[rng.random(batch) < 0.1] = -100
+    return x.astype(dtype), y
+
+
+def chunks_of(shape):
+    """Ways to cut a shape into a few chunks, empty ones among them."""
+
+    def cut(n):
+        cuts = st.lists(st.integers(0, n), max_size=3 if n > 10 else 1)
+        return cuts.map(lambda places: tuple(np.diff([0, *sorted(places), n]).tolist()))
+
+    return st.tuples(*map(cut, shape))
+
+
+def equal(got, want):
+    """Two evaluations, NaN equal to NaN, where they came from as well."""
+    return got.to_dict() == want.to_dict()
+
+
+# shape, class axis
+SHAPES = [((60, 7), 1), ((60, 7), 0), ((5, 4, 6, 3), 1), ((3, 5, 4, 6), 3), ((1, 40, 1, 1), 1), ((9,), 0), ((0, 3), 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(SHAPES), st.sampled_from(DTYPES), st.integers(0, 9))
+def test_any_chunks_give_the_same_bits(data, case, dtype, seed):
+    shape, axis = case
+    x, y = some(shape, axis, dtype, seed)
+    d = da.from_array(x, chunks=data.draw(chunks_of(shape)))
+    labels = da.from_array(y, chunks=data.draw(chunks_of(y.shape))) if data.draw(st.booleans()) else y
+    split = data.draw(st.sampled_from([None, 2, 5]))
+    assert equal(fd.evaluate(d, labels, axis=axis, split_every=split), fx.evaluate(x, y, axis=axis))
+    weight = data.draw(st.sampled_from([None, np.resize([0.0, 0.3, 1.7], shape[axis])]))
+    for reduction in ("none", "sum", "mean"):
+        options = {"axis": axis, "reduction": reduction, "weight": weight}
+        got, want = fd.cross_entropy(d, labels, **options), fx.cross_entropy(x, y, **options)
+        assert isinstance(got, da.Array)
+        assert got.dtype == want.dtype
+        assert same_bits(got.compute(), want)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(SHAPES), st.sampled_from(DTYPES))
+def test_any_chunks_of_distributions(data, case, dtype):
+    shape, _ = case
+    x, _ = some(shape, -1, dtype)
+    d = da.from_array(x, chunks=data.draw(chunks_of(shape)))
+    axes = data.draw(st.one_of(st.none(), st.lists(st.integers(0, len(shape) - 1), unique=True).map(tuple)))
+    keep = data.draw(st.booleans())
+    got, want = fd.logsumexp(d, axes, keepdims=keep), fx.logsumexp(x, axes, keepdims=keep)
+    assert got.shape == want.shape
+    assert same_bits(got.compute(), want)
+    if 0 not in shape:
+        for name in ("softmax", "log_softmax"):
+            got, want = getattr(fd, name)(d, axes), getattr(fx, name)(x, axes)
+            assert got.shape == want.shape
+            assert same_bits(got.compute(), want)
+
+
+def test_how_a_chunk_lies_changes_no_bit():
+    """The kernel of a strided class axis has last bits of its own: chunks that lie otherwise must not choose."""
+    x, y = some((200, 301))
+    for lies in (np.asfortranarray(x), x[::-1, ::-1].copy()[::-1, ::-1]):
+        for d in (da.from_array(lies, chunks=(50, 301)), da.from_array(lies, chunks=(1, 301))):
+            assert same_bits(fd.logsumexp(d, 1).compute(), fx.logsumexp(x, 1))
+            got = fd.cross_entropy(d, y, reduction="none").compute()
+            assert same_bits(got, fx.cross_entropy(x, y, reduction="none"))
+    x, y = some((4, 301, 5, 2), 1)
+    for chunks in ((4, 301, 5, 2), (1, 301, 1, 1), (2, 301, 5, 1)):
+        d = da.from_array(x, chunks=chunks).map_blocks(np.ascontiguousarray)
+        assert same_bits(fd.cross_entropy(d, y, reduction="none").compute(), fx.cross_entropy(x, y, reduction="none"))
+        assert same_bits(fd.softmax(d, 1).compute(), fx.softmax(x, 1))
+
+
+def test_evaluate_hands_dask_arrays_over():
+    x, y = some((50, 6))
+    want = fx.evaluate(x, y, topk=(2,), bins=4, ignore_index=3)
+    for logits, labels in ((da.from_array(x, chunks=9), da.from_array(y, chunks=4)), (x, da.from_array(y, chunks=4))):
+        assert equal(fx.evaluate(logits, labels, topk=(2,), bins=4, ignore_index=3), want)
+    with pytest.raises(ValueError, match="shown by Dask"):
+        fx.evaluate(da.from_array(x), y, progress=True)
+
+
+def test_raw_bfloat16():
+    x, y = some((50, 6), dtype=ml_dtypes.bfloat16)
+    d = da.from_array(x.view(np.uint16), chunks=(7, 4))
+    assert fd.evaluate(d, y, logits_dtype="bfloat16").cross_entropy == fx.evaluate(x, y).cross_entropy
+    got = fd.cross_entropy(d, y, logits_dtype="bfloat16", reduction="none")
+    assert same_bits(got.compute(), fx.cross_entropy(x, y, reduction="none"))
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    def explode(block):
+        raise AssertionError("computed")
+
+    d = da.zeros((8, 3), chunks=(2, 3)).map_blocks(explode, meta=np.empty((0, 0)))
+    later = fd.evaluate(d, np.zeros(8, int), compute=False)
+    lazy = [fd.cross_entropy(d, np.zeros(8, int), reduction=r) for r in ("none", "sum", "mean")]
+    lazy += [fd.logsumexp(d, 1), fd.softmax(d, 1), fd.log_softmax(d, 1)]
+    for one in (later, *lazy):
+        with pytest.raises(AssertionError, match="computed"):
+            one.compute()
+    x, y = some((8, 3))
+    assert equal(fd.evaluate(da.from_array(x, chunks=3), y, compute=False).compute(), fx.evaluate(x, y))
+
+
+# ---- errors ----
+
+
+def test_a_bad_label_is_named_by_its_place_in_the_whole_array():
+    x, y = some((6, 4, 5), -1)
+    y[:] = 1
+    y[4, 2] = 5
+    d = da.from_array(x, chunks=(2, 3, 2))
+    for reduction in ("none", "mean"):
+        lazy = fd.cross_entropy(d, y, axis=-1, reduction=reduction)
+        with pytest.raises(IndexError, match=r"target\[4, 2\] is 5, outside \[0, 5\)"):
+            lazy.compute()
+        got = fd.cross_entropy(d, y, axis=-1, reduction=reduction, invalid="ignore").compute()
+        assert same_bits(got, fx.cross_entropy(x, y, axis=-1, reduction=reduction, invalid="ignore"))
+    result = fd.evaluate(d, y)
+    assert (result.invalid, result.first_invalid) == (1, 18)
+
+
+def test_first_places():
+    x = np.zeros((7, 6, 3), np.float32)
+    y = np.zeros((7, 6), int)
+    for place in ((1, 5), (2, 0), (6, 1)):
+        x[place] = np.nan
+        y[place[0], place[1] - 1] = 9
+    for chunks in ((7, 6, 3), (1, 6, 3), (3, 2, 1), (1, 1, 3)):
+        result = fd.evaluate(da.from_array(x, chunks=chunks), y)
+        assert (result.first_nonfinite, result.first_invalid) == (11, 10)
+
+
+def test_chunks_of_unknown_size():
+    x, y = some((20, 3))
+    d = da.from_array(x, chunks=(5, 3))
+    unknown = d[da.from_array(y, chunks=5) >= 0]
+    for call in (lambda: fd.evaluate(unknown, y), lambda: fd.cross_entropy(unknown, y), lambda: fd.softmax(unknown, 1)):
+        with pytest.raises(ValueError, match=r"unknown size.*compute_chunk_sizes"):
+            call()
+    known = da.from_array(y, chunks=5)[da.from_array(y, chunks=5) >= 0]
+    with pytest.raises(ValueError, match="labels has chunks of unknown size"):
+        fd.evaluate(d, known)
+
+
+def test_long_rows_are_put_together_or_refused(monkeypatch):
+    x, y = some((4, 1000))
+    d = da.from_array(x, chunks=(4, 100))
+    assert _chunks.whole_rows(d, 1, "logits").chunks == ((1,) * 4, (1000,))  # no chunk is larger than one was before
+    monkeypatch.setattr(_chunks, "MOST_ROW_BYTES", 3999)
+    with pytest.raises(ValueError, match="4000 bytes, cut into 10 chunks"):
+        fd.evaluate(d, y)
+    assert equal(fd.evaluate(d.rechunk((1, 1000)), y), fx.evaluate(x, y))  # as the user has cut them
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x, y: fd.evaluate(x, y[:3]), ValueError, r"labels have shape \(3,\)"),
+        (lambda x, y: fd.evaluate(x, None), TypeError, "labels is None"),
+        (lambda x, y: fd.evaluate(x, "labels.npy"), TypeError, "labels is a path"),
+        (lambda x, y: fd.evaluate(x, y.astype(float)), TypeError, "labels has dtype float64"),
+        (lambda x, y: fd.evaluate(x, y, topk=(0,)), ValueError, "topk must be at least 1"),
+        (lambda x, y: fd.evaluate(x, y, bin=3), TypeError, "bin"),
+        (lambda x, y: fd.evaluate(x.astype(complex), y), TypeError, "complex"),
+        (lambda x, y: fd.evaluate(x[:, :0], y), ValueError, "no class"),
+        (lambda x, y: fd.evaluate(x, y, axis=2), ValueError, "out of bounds"),
+        (lambda x, y: fd.evaluate(dask.delayed(1), y), TypeError, "Dask Delayed"),
+        (lambda x, y: fd.cross_entropy(x, y[:3]), ValueError, r"target have shape \(3,\)"),
+        (lambda x, y: fd.cross_entropy(x, y, reduction="avg"), ValueError, "reduction must be"),
+        (lambda x, y: fd.cross_entropy(x, y, empty=0), ValueError, "empty must be"),
+        (lambda x, y: fd.cross_entropy(x, y, invalid="no"), ValueError, "invalid must be"),
+        (lambda x, y: fd.cross_entropy(x, y, [1.0]), ValueError, "weight has shape"),
+        (lambda x, y: fd.cross_entropy(x[:, :0], y), ValueError, "no class"),
+        (lambda x, y: fd.logsumexp(x.astype(complex), 1), TypeError, "complex"),
+        (lambda x, y: fd.softmax(x[:, :0], 1), ValueError, "rows without elements"),
+        (lambda x, y: fd.softmax(x, 5), ValueError, "out of bounds"),
+    ],
+)
+def test_errors_before_anything_is_computed(call, error, words):
+    x = da.zeros((6, 4), chunks=(2, 2)).map_blocks(lambda block: 1 / 0, meta=np.empty((0, 0)))
+    with pytest.raises(error, match=words):
+        call(x, np.zeros(6, int))
+
+
+def test_mean_over_no_row():
+    x, y = da.zeros((6, 4), chunks=(2, 4)), np.full(6, -100)
+    assert math.isnan(fd.cross_entropy(x, y).compute())
+    assert fd.cross_entropy(x, y, empty="zero").compute() == 0
+    with pytest.raises(ValueError, match="mean over no row"):
+        fd.cross_entropy(x, y, empty="raise").compute()
+
+
+def test_workers_of_another_row_format(monkeypatch):
+    one = fd._LossSum(None, -100, 3)
+    monkeypatch.setattr(_dispatch, "row_format", "other")
+    with pytest.raises(ValueError, match="do not mix"):
+        fd._LossSum(None, -100, 3).merge(one)
+
+
+# ---- the tree ----
+
+
+class Grouped:
+    """An accumulator of two arrays with something for each row: what the tree must hand to whom."""
+
+    def __init__(self):
+        self.rows = []
+
+    def update(self, base, other, labels, *, start=None, groups):
+        assert base.shape == other.shape
+        columns = base[..., 0].ravel(), other[..., 0].ravel(), labels.ravel(), groups.ravel()
+        for i, row in enumerate(zip(*columns, strict=True)):
+            self.rows.append((start + i, *map(int, row)))
+
+    def merge(self, other):
+        self.rows += other.rows
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_arrays_rows_and_numbers_go_together(data):
+    shape = (4, 3, 5, 2)
+    base = np.arange(120).reshape(shape)
+    labels = np.arange(60).reshape(shape[:-1])
+    d = da.from_array(base, chunks=(*data.draw(chunks_of(shape[:-1])), 2))
+    rows = {"labels": _chunks.cut_alike(labels, "labels", d), "groups": _chunks.cut_alike(labels + 7, "groups", d)}
+    rows["mask"] = None
+    got = _chunks.tree_reduce(Grouped, [d, -d], rows, lambda grouped: sorted(grouped.rows))
+    assert _chunks.item(got).compute() == [(i, 2 * i, -2 * i, i, i + 7) for i in range(60)]
+
+
+def test_merging_leaves_a_tasks_result_alone():
+    x, y = some((40, 5))
+    d = da.from_array(x, chunks=(5, 5)).persist()
+    whole, half = (fd.evaluate(a, b, compute=False) for a, b in ((d, y), (d[:20], y[:20])))
+    for got, n in zip(dask.compute(whole, half, whole), (40, 20, 40), strict=True):
+        assert equal(got, fx.evaluate(x[:n], y[:n]))
+
+
+# ---- schedulers ----
+
+
+def test_a_task_uses_one_thread(monkeypatch):
+    seen = []
+    update = fx.Evaluator.update
+
+    def spy(self, logits, labels, *, start=None):
+        seen.append((threading.get_ident(), fx.get_num_threads()))
+        update(self, logits, labels, start=start)
+
+    monkeypatch.setattr(fx.Evaluator, "update", spy)
+    with fx.num_threads(3):
+        fd.evaluate(da.zeros((40, 2), chunks=(2, 2)), np.zeros(40, int))
+        assert fx.get_num_threads() == 3
+    # the caller's thread has tried the options on nothing
+    assert [n for who, n in seen if who == threading.get_ident()] == [3]
+    assert [n for who, n in seen if who != threading.get_ident()] == [1] * 20
+    with _threads.one_thread():
+        with _threads.one_thread():
+            pass
+        assert fx.get_num_threads() == 1
+
+
+def test_synchronous_scheduler():
+    x, y = some((60, 5))
+    with dask.config.set(scheduler="synchronous"):
+        assert equal(fd.evaluate(da.from_array(x, chunks=(7, 2)), y), fx.evaluate(x, y))
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two worker processes on this machine."""
+    distributed = pytest.importorskip("distributed", reason="an extra of the package")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_a_cluster_of_processes(client):
+    x, y = some((300, 4, 11))
+    d = da.from_array(x, chunks=(99, 4, 11))
+    with dask.config.set(scheduler=client):
+        assert equal(fx.evaluate(d, y), fx.evaluate(x, y))
+        got = fd.evaluate(da.from_array(x, chunks=(150, 3, 11)), da.from_array(y, chunks=150), compute=False)
+        assert equal(client.compute(got).result(), fx.evaluate(x, y))
+        for reduction in ("none", "sum", "mean"):
+            lazy = fd.cross_entropy(d, y, axis=-1, reduction=reduction)
+            assert same_bits(lazy.compute(), fx.cross_entropy(x, y, axis=-1, reduction=reduction))
+        assert same_bits(fd.logsumexp(d, 2).compute(), fx.logsumexp(x, 2))
+        assert same_bits(fd.softmax(d, 2).compute(), fx.softmax(x, 2))
+        y[201, 3] = 11
+        with pytest.raises(IndexError, match=r"target\[201, 3\] is 11"):
+            fd.cross_entropy(d, y, axis=-1).compute()

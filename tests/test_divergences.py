@@ -1,0 +1,346 @@
+"""Entropy and divergences: the reference's values, SciPy's and PyTorch's meaning, the identities that they satisfy."""
+
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+import scipy.spatial.distance
+import scipy.special
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import layouts, same_bits
+from test_distributions import FLOATS, INTEGERS, numbers, outcome
+
+import fastxent as fx
+from fastxent import reference
+
+INF, NAN = math.inf, math.nan
+LOGITS = ("kl_divergence_with_logits", "js_divergence_with_logits")
+ALL = ("entropy_with_logits", *LOGITS)
+
+
+def agree(result, expected, dtype=None):
+    """The reference's value to the bounds of numerics.md, or the same kind of error."""
+    if isinstance(result, type) or isinstance(expected, type):
+        assert result is expected
+        return
+    result = np.asarray(result)
+    expected = np.asarray(expected, np.float64)
+    if result.size == expected.size == 0:
+        return
+    assert result.shape == expected.shape
+    single = (dtype or result.dtype) == np.float32
+    special = ~np.isfinite(expected)
+    np.testing.assert_array_equal(result[special], expected[special])
+    got, want = result[~special].astype(np.float64), expected[~special]
+    assert (got >= 0).all()
+    # relative to the value and, where it is tiny, to the square of the normalisers' own error
+    tolerance = 2e-6 * want + 1e-12 if single else 1e-12 * want + 1e-28
+    assert (np.abs(got - want) <= tolerance).all(), (got, want)
+
+
+def both(name, *args, **options):
+    agree(outcome(getattr(fx, name), *args, **options), outcome(getattr(reference, name), *args, **options))
+
+
+def pair(dtype, shape=(3, 4, 5), spread=0.3):
+    """Ordinary, tied and masked logits, the same classes masked in both, and their neighbours."""
+    p = numbers(dtype, shape)
+    noise = np.random.default_rng(5).normal(0, spread, shape) if dtype in FLOATS else np.zeros(shape)
+    q = p.copy() if dtype == "bool" else (p.astype(np.float64) + noise).astype(p.dtype)
+    if dtype in INTEGERS:
+        q = q[::-1].copy()
+    return p, q
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_every_dtype_in_every_layout(dtype):
+    p, q = pair(dtype)
+    for axis in (0, 1, -1):
+        expected = {name: getattr(reference, name)(p, q, axis=axis) for name in LOGITS}
+        entropy = reference.entropy_with_logits(p, axis=axis)
+        for (_, x), (_, y) in zip(layouts(p), list(layouts(q))[::-1], strict=False):
+            before = x.tobytes(), y.tobytes()
+            for name in LOGITS:
+                result = getattr(fx, name)(x, y, axis=axis)
+                agree(result, expected[name])
+                assert result.dtype == (np.float32 if dtype in FLOATS[1:] else np.float64)
+            agree(fx.entropy_with_logits(x, axis=axis), entropy)
+            assert (x.tobytes(), y.tobytes()) == before
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_memory_changes_no_bit(dtype):
+    p, q = pair(dtype, (7, 300))
+    expected = {name: getattr(fx, name)(p, q) for name in LOGITS}
+    entropy = fx.entropy_with_logits(p)
+    for (_, x), (_, y) in zip(layouts(p), list(layouts(q))[::-1], strict=False):
+        for name in LOGITS:
+            assert same_bits(getattr(fx, name)(x, y), expected[name])
+        assert same_bits(fx.entropy_with_logits(x), entropy)
+
+
+@pytest.mark.parametrize("left", [*FLOATS, "int16"])
+@pytest.mark.parametrize("right", [*FLOATS, "int16"])
+def test_mixed_dtypes(left, right):
+    p, q = numbers(left), numbers(right)[::-1]
+    for name in LOGITS:
+        both(name, p, q)
+        single = left in FLOATS[1:] and right in FLOATS[1:]
+        assert getattr(fx, name)(p, q).dtype == (np.float32 if single else np.float64)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        ([0.0, -INF], [0.0, 0.0]),
+        ([0.0, 0.0], [0.0, -INF]),
+        ([0.0, -INF], [-INF, 0.0]),
+        ([0.0, -INF, 1.0], [2.0, -INF, 1.0]),
+        ([NAN, 0.0], [0.0, 0.0]),
+        ([0.0, 0.0], [NAN, 0.0]),
+        ([INF, 0.0], [0.0, 0.0]),
+        ([0.0, 0.0], [INF, INF]),
+        ([-INF, -INF], [0.0, 0.0]),
+        ([0.0, 0.0], [-INF, -INF]),
+        ([0.0, -1e300], [0.0, -INF]),  # a class that has underflowed is there nevertheless
+        ([0.0, -200.0], [0.0, -INF]),
+        ([0.0, -INF], [0.0, -200.0]),
+        ([0.0, -900.0], [0.0, -1e5]),
+        ([0.0, -900.0, 1.0], [-900.0, 0.0, -1e9]),
+        ([1.7e308, -1.7e308, 0.0], [-1.7e308, 1.7e308, 0.0]),
+        ([1e300, 1e300], [-1e300, -1e300]),
+        ([5.0], [-7.0]),
+        ([], []),
+    ],
+)
+def test_special_values(name, p, q):
+    both(name, p, q)
+    with np.errstate(over="ignore"):
+        p, q = np.array(p, np.float32), np.array(q, np.float32)
+    both(name, p, q)
+
+
+@pytest.mark.parametrize("row", [[0.0, -INF], [-INF, -INF], [INF, 0.0], [NAN, 1.0], [3.0], [], [0.0, 700.0], [1e9, 0]])
+def test_special_entropies(row):
+    both("entropy_with_logits", row)
+
+
+logits = st.floats(-50, 50, width=32) | st.sampled_from([-INF, 0.0, 1.0, -100.0])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_rows(data):
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
+    p, q = (data.draw(hnp.arrays(dtype, shape, elements=logits)) for _ in "pq")
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    base = data.draw(st.sampled_from([None, 2, 10.0]))
+    for name in LOGITS:
+        both(name, p, q, axis=axis, base=base)
+    both("entropy_with_logits", p, axis=axis, base=base)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.7])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_temperature(dtype, temperature):
+    p, q = pair(dtype)
+    for name in LOGITS:
+        both(name, p, q, temperature=temperature)
+        assert getattr(fx, name)(p, q, temperature=temperature).dtype == getattr(fx, name)(p, q).dtype
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "axis"),
+    [
+        ((5,), (3, 4, 5), -1),
+        ((3, 1, 5), (4, 5), -1),
+        ((1, 4, 5), (3, 4, 1), 1),
+        ((3, 4, 5), (4, 5), 2),
+        ((5,), (5,), 0),
+    ],
+)
+def test_broadcasting(left, right, axis):
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(size=left), rng.normal(size=right)
+    for name in LOGITS:
+        both(name, p, q, axis=axis)
+        both(name, q.astype("f4"), p.astype("f4"), axis=axis)
+
+
+# ---- arguments ----
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reductions_are_exact(name, reduction, dtype):
+    arrays = pair(dtype, (6, 7, 30))[: 1 if name == "entropy_with_logits" else 2]
+    rows = getattr(fx, name)(*arrays, axis=1)
+    total = math.fsum(rows.ravel().tolist())
+    result = getattr(fx, name)(*arrays, axis=1, reduction=reduction)
+    assert isinstance(result, np.float64)
+    assert result == pytest.approx(total if reduction == "sum" else total / rows.size, rel=3e-16, abs=0)
+    if reduction == "sum":
+        assert result == total
+    empty = tuple(a[:0] for a in arrays)
+    value = getattr(fx, name)(*empty, axis=1, reduction=reduction)
+    assert value == 0.0 if reduction == "sum" else math.isnan(value)
+    assert getattr(fx, name)(*empty, axis=1).shape == (0, 30)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_out(name):
+    arrays = pair("float32", (4, 6))[: 1 if name == "entropy_with_logits" else 2]
+    expected = getattr(fx, name)(*arrays)
+    room = np.zeros((4, 2), np.float32)
+    assert getattr(fx, name)(*arrays, out=room[:, 1]) is not None
+    assert same_bits(room[:, 1].copy(), expected)
+    assert (room[:, 0] == 0).all()
+    for bad, error in (
+        (np.zeros(4), TypeError),
+        (np.zeros(3, np.float32), ValueError),
+        (arrays[0].reshape(-1)[:4], ValueError),
+    ):
+        with pytest.raises(error, match="out"):
+            getattr(fx, name)(*arrays, out=bad)
+    with pytest.raises(ValueError, match="reduction='none'"):
+        getattr(fx, name)(*arrays, out=room[:, 1], reduction="sum")
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_errors(name):
+    function, x = getattr(fx, name), np.zeros((3, 4))
+    with pytest.raises(ValueError, match=r"p_logits of shape \(3, 4\) and q_logits of shape \(2, 4\)"):
+        function(x, x[:2])
+    with pytest.raises(ValueError, match="same number of classes"):
+        function(x, x[:, :1])
+    with pytest.raises(ValueError, match="same number of classes"):
+        function(x, np.zeros(4), axis=0)
+    with pytest.raises(ValueError, match="axis 2 is out of bounds"):
+        function(x, x, axis=2)
+    with pytest.raises(ValueError, match="q_logits must have at least one dimension"):
+        function(x, 1.0)
+    with pytest.raises(TypeError, match="q_logits has dtype complex128"):
+        function(x, x + 1j)
+    with pytest.raises(ValueError, match="reduction must be"):
+        function(x, x, reduction="median")
+    for base in (0, 1, -2, INF, NAN):
+        with pytest.raises(ValueError, match="base must be"):
+            function(x, x, base=base)
+    with pytest.raises(TypeError, match="base must be"):
+        function(x, x, base="e")
+    for temperature in (0, -1.0, INF, NAN, "hot"):
+        with pytest.raises(ValueError, match="temperature must be"):
+            function(x, x, temperature=temperature)
+    with pytest.raises(ValueError, match="logits_dtype"):
+        function(x, x, logits_dtype="bfloat16")
+
+
+def test_raw_bfloat16():
+    p, q = pair("bfloat16", (5, 40))
+    for name in LOGITS:
+        expected = getattr(fx, name)(p, q)
+        for raw in ((p.view(np.uint16), q.view(np.uint16)), (p, q.view(np.uint16)), (p.view(">u2").byteswap(), q)):
+            some = [r.view(">u2") if r.dtype == np.dtype(">u2") else r for r in raw]
+            assert same_bits(getattr(fx, name)(*some, logits_dtype="bfloat16"), expected)
+        mixed = getattr(fx, name)(p.view(np.uint16), q.astype(np.float32), logits_dtype="bfloat16")
+        assert same_bits(mixed, expected)
+
+
+# ---- the meaning that SciPy and PyTorch have ----
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 1e-5)])
+def test_scipys(dtype, rtol):
+    p, q = (np.random.default_rng(i).normal(0, 2, (20, 30)).astype(dtype) for i in (1, 2))
+    a, b = (scipy.special.softmax(x.astype(np.float64), axis=1) for x in (p, q))
+    np.testing.assert_allclose(fx.kl_divergence_with_logits(p, q), scipy.special.rel_entr(a, b).sum(1), rtol)
+    np.testing.assert_allclose(fx.kl_divergence_with_logits(p, q, base=2), scipy.stats.entropy(a, b, 2, axis=1), rtol)
+    js = scipy.spatial.distance.jensenshannon(a, b, base=2, axis=1) ** 2
+    np.testing.assert_allclose(fx.js_divergence_with_logits(p, q, base=2), js, rtol)
+    np.testing.assert_allclose(fx.entropy_with_logits(p, base=10), scipy.stats.entropy(a, base=10, axis=1), rtol)
+
+
+def test_torchs():
+    torch = pytest.importorskip("torch")
+    p, q = (torch.tensor(x) for x in pair("float64", (9, 40)))
+    log_p, log_q = torch.log_softmax(p, 1), torch.log_softmax(q, 1)
+    p, q = p.masked_fill(p == -INF, -5.0), q.masked_fill(q == -INF, -5.0)
+    log_p, log_q = torch.log_softmax(p, 1), torch.log_softmax(q, 1)
+    want = torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+    np.testing.assert_allclose(fx.kl_divergence_with_logits(p, q), want, 1e-9)
+    mean = torch.nn.functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    assert fx.kl_divergence_with_logits(p, q, reduction="batchmean") == pytest.approx(float(mean), rel=1e-9)
+    half = [x.to(torch.bfloat16) for x in (p, q)]
+    both_ways = fx.kl_divergence_with_logits(*half), fx.kl_divergence_with_logits(*(x.float() for x in half))
+    assert same_bits(*both_ways)
+
+
+# ---- identities ----
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_identities(data):
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 40)))
+    p, q = (data.draw(hnp.arrays(dtype, shape, elements=logits)) for _ in "pq")
+    single = dtype == np.float32
+    kl, js = fx.kl_divergence_with_logits(p, q), fx.js_divergence_with_logits(p, q)
+    assert same_bits(js, fx.js_divergence_with_logits(q, p))
+    sound = ~np.isnan(kl)
+    assert (sound == ~np.isnan(js)).all()
+    assert (kl[sound] >= 0).all()
+    assert (js[sound] >= 0).all()
+    assert (js[sound] <= math.log(2)).all()
+    assert (fx.js_divergence_with_logits(p, q, base=2)[sound] <= 1).all()
+    for same in (fx.kl_divergence_with_logits(p, p), fx.js_divergence_with_logits(q, q)):
+        assert (same[~np.isnan(same)] == 0).all()
+    # H(X) <= log |A|
+    entropy = fx.entropy_with_logits(p)[sound]
+    assert (entropy >= 0).all()
+    assert (entropy <= math.log(shape[1]) * (1 + (1e-6 if single else 1e-15))).all()
+    # H(P, Q) = H(P) + KL(P||Q)
+    a, log_q = scipy.special.softmax(p[sound].astype("f8"), axis=1), fx.log_softmax(q[sound].astype("f8"), axis=1)
+    cross = np.where(a > 0, -a * np.where(a > 0, log_q, 0.0), 0.0).sum(1)
+    rtol, atol = (2e-6, 1e-12) if single else (1e-12, 1e-28)
+    np.testing.assert_allclose(cross, entropy.astype("f8") + kl[sound], rtol, atol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zero_only_for_equal_rows(dtype):
+    x = np.random.default_rng(0).normal(0, 3, (50, 17)).astype(dtype)
+    y = x.copy()
+    y[:, 3] = np.nextafter(y[:, 3], np.inf, dtype=dtype)
+    for name in LOGITS:
+        assert (getattr(fx, name)(x, x) == 0).all()
+        assert (getattr(fx, name)(x, y) > 0).all()
+
+
+def test_disjoint_distributions():
+    p, q = np.array([1.0, 2.0, -INF, -INF]), np.array([-INF, -INF, 0.5, 3.0])
+    for dtype in (np.float32, np.float64):
+        a, b = p.astype(dtype), q.astype(dtype)
+        assert fx.kl_divergence_with_logits(a, b) == INF
+        js = fx.js_divergence_with_logits(a, b)
+        assert js <= math.log(2)
+        assert js == pytest.approx(math.log(2), rel=1e-7)
+        assert fx.js_divergence_with_logits(a, b, base=2) == pytest.approx(1, rel=1e-7)
+
+
+def test_one_hot_cross_entropy_is_kl():
+    x = np.random.default_rng(3).normal(0, 4, (30, 12))
+    labels = np.arange(30) % 12
+    hot = np.where(np.eye(12)[labels] > 0, 0.0, -INF)
+    np.testing.assert_allclose(
+        fx.kl_divergence_with_logits(hot, x), fx.cross_entropy(x, labels, reduction="none"), 1e-13, 0
+    )
+    assert (fx.entropy_with_logits(hot) == 0).all()

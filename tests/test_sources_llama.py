@@ -1,0 +1,80 @@
+"""Sources: llama.cpp's KL base files, written here as llama-perplexity writes them."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+from files import check, damage, growth
+
+import fastxent as fx
+from fastxent.sources import FormatError, open_logits
+
+
+def write(path, context, vocabulary, chunks, seed=0):
+    """A base file with random codes; gives the log-probabilities and labels that it stands for."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, vocabulary, (chunks, context), dtype=np.int32)
+    each = context - 1 - context // 2
+    scale = rng.uniform(1e-4, 3e-4, (chunks * each, 1)).astype("<f4")
+    least = rng.uniform(-17, -15, (chunks * each, 1)).astype("<f4")
+    codes = rng.integers(0, 65536, (chunks * each, vocabulary), dtype=np.uint16)
+    with open(path, "wb") as file:
+        file.write(b"_logits_" + struct.pack("<Iii", context, vocabulary, chunks) + tokens.tobytes())
+        for row in range(len(codes)):
+            file.write(scale[row].tobytes() + least[row].tobytes() + codes[row].tobytes() + b"\xff" * (vocabulary % 2 * 2))
+    # sums of two roundings in float32, as NumPy does them
+    return scale * codes.astype(np.float32) + least, tokens[:, context // 2 + 1 :].reshape(-1)
+
+
+@pytest.mark.parametrize(("context", "vocabulary", "chunks"), [(8, 6, 3), (9, 7, 2), (3, 1, 1), (512, 33, 2)])
+def test_rows_and_labels(context, vocabulary, chunks, tmp_path):
+    x, y = write(tmp_path / "base.bin", context, vocabulary, chunks)
+    source = open_logits(tmp_path / "base.bin")  # llama.cpp asks for no suffix: the first bytes tell it
+    check(source, x)
+    assert (source.format, source.inputs, source.dtype) == ("llama.cpp", "log_probs", np.float32)
+    check(open_logits(tmp_path / "base.bin", labels=True), y)
+    if vocabulary > 5:
+        assert fx.evaluate(source, source).to_dict()["cross_entropy"] == fx.evaluate(x, y).cross_entropy
+
+
+def test_broken(tmp_path):
+    path = tmp_path / "base.kld"
+    write(path, 8, 6, 3)
+    whole = path.read_bytes()
+    for raw, match in [
+        (whole[:-1], "truncated: n_ctx 8, n_vocab 6, n_chunk 3 want 296 bytes, the file ends at byte 295"),
+        (whole + b"1", "too long: .* want 296 bytes, the file ends at byte 297"),
+        (whole[:19], "truncated: a header of 20 bytes, the file ends at byte 19"),
+        (whole[:8] + struct.pack("<Iii", 2, 6, 3) + whole[20:], "n_ctx 2"),
+        (whole[:8] + struct.pack("<Iii", 8, -6, 3) + whole[20:], "n_vocab -6"),
+        (whole[:8] + struct.pack("<Iii", 8, 6, 0) + whole[20:], "n_chunk 0"),
+        (whole[:8] + struct.pack("<Iii", 2**32 - 1, 2**31 - 1, 2**31 - 1) + whole[20:], "truncated"),
+        (b"_Logits_" + whole[8:], "does not begin with _logits_"),
+        (b"", "does not begin with _logits_"),
+    ]:
+        path.write_bytes(raw)
+        for labels in (False, True):
+            with pytest.raises(FormatError, match=rf"base\.kld: .*{match}"):
+                open_logits(path, labels=labels)
+    path.write_bytes(whole)
+    with pytest.raises(FormatError, match="no members"):
+        open_logits(path, name="x")
+    source = open_logits(path)
+    os.truncate(path, 290)
+    with pytest.raises(FormatError, match="truncated while it was read, at byte 290"):
+        source.read(0, 9)
+
+
+def test_damage(tmp_path):
+    write(tmp_path / "base.kld", 8, 6, 3)
+    damage(tmp_path / "base.kld", 500, 24)
+
+
+def test_memory_is_flat(tmp_path):
+    """Of 1 GB of zeros that take no room on the disk."""
+    path, context, vocabulary, chunks = tmp_path / "base.kld", 512, 32000, 64
+    head = b"_logits_" + struct.pack("<Iii", context, vocabulary, chunks)
+    path.write_bytes(head)
+    os.truncate(path, 20 + 4 * context * chunks + chunks * 255 * (vocabulary + 4) * 2)
+    assert growth(path) < 80
