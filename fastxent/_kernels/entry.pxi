@@ -135,6 +135,8 @@ cdef class Rows:
         if not 0 <= row0 <= row1 <= job.layout.rows:
             raise ValueError("rows out of range")
         job.mode = mode
+        # few classes would fill no vector: lanes are rows then, as where the class axis is strided
+        job.strided = job.strided or (job.classes <= NARROW and mode <= LOSS)
         job.unit = unit
         job.row0 = row0
         job.row1 = row1

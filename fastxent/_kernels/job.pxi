@@ -74,18 +74,30 @@ cdef inline Py_ssize_t segment_length(const Job *job, Py_ssize_t s) noexcept nog
     return min(SEGMENT, job.classes - s * SEGMENT)
 
 
-cdef inline void put(const Job *job, Py_ssize_t row, double value) noexcept nogil:
-    cdef char *p = job.out
-    cdef float single
+cdef inline char *place_of(const Job *job, Py_ssize_t row) noexcept nogil:
+    """Where the result of a row goes."""
     if job.flat:
-        p += (row - job.row0) * (4 if job.single else 8)
-    else:
-        p += offset_of(&job.layout, OUT, row)
+        return job.out + (row - job.row0) * (4 if job.single else 8)
+    return job.out + offset_of(&job.layout, OUT, row)
+
+
+cdef inline void put(const Job *job, char *p, double value) noexcept nogil:
+    cdef float single
     if job.single:
         single = <float>value
         memcpy(p, &single, 4)
     else:
         memcpy(p, &value, 8)
+
+
+cdef inline void put_loss(const Job *job, Py_ssize_t row, char *p, int64_t label, double value) noexcept nogil:
+    """Write a row's loss, times the weight of its label."""
+    if job.weights != NULL:
+        # a class of weight 0 counts nothing, whatever its loss
+        value = value * job.weights[label] if job.weights[label] != 0.0 else 0.0
+    if job.row_weights != NULL:
+        job.row_weights[row - job.row0] = job.weights[label]
+    put(job, p, value)
 
 
 cdef int64_t finish_row(
@@ -108,25 +120,21 @@ cdef int64_t finish_row(
     if job.mode == LOSS or job.mode == STATS:
         if job.status != NULL:
             job.status[i] = <uint8_t>status
-        if job.row_weights != NULL:
-            job.row_weights[i] = job.weights[label] if label >= 0 else 0.0
         if label < 0:
+            if job.row_weights != NULL:
+                job.row_weights[i] = 0.0
             if job.mode == LOSS:
-                put(job, row, 0.0)
+                put(job, place_of(job, row), 0.0)
             return 1 if status == IGNORED else <int64_t>1 << 32
         x_label = load_one(x + label * job.class_stride, job.kind)
         if job.mode == STATS:
             stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, job.single, &job.stats[i])
             return 0
-        value = loss_of(part, x_label)
-        if job.weights != NULL:
-            # a class of weight 0 counts nothing, whatever its loss
-            value = value * job.weights[label] if job.weights[label] != 0.0 else 0.0
-        put(job, row, value)
+        put_loss(job, row, place_of(job, row), label, loss_of(part, x_label))
         return 0
     lse_row(x, job.kind, job.class_stride, job.classes, part, &value, &lo)
     if job.mode == LSE:
-        put(job, row, value)
+        put(job, place_of(job, row), value)
     else:
         normaliser_of(part, value, lo, job.kind, norm)
     return 0
@@ -181,49 +189,132 @@ cdef bint pixels_of(const Job *job, Py_ssize_t piece, Py_ssize_t *row, Py_ssize_
     return count[0] > 0
 
 
-cdef int64_t sum_pixels(const Job *job, Py_ssize_t piece, Py_ssize_t s, Partial *parts, Py_ssize_t step) noexcept nogil:
-    """Sum segment s of neighbouring rows whose class axis is strided."""
-    cdef int64_t holes[FX_PIXELS]
-    cdef LabelStatus status
-    cdef Py_ssize_t row, count, i, j = s * SEGMENT
-    if not pixels_of(job, piece, &row, &count):
-        return 0
+cdef inline Py_ssize_t pixel_stride(const Job *job, int array) noexcept nogil:
+    return job.layout.strides[array][job.layout.axes - 1] if job.layout.axes else 0
+
+
+cdef inline void read_labels(
+    const Job *job, const char *p, Py_ssize_t stride, int code, Py_ssize_t count, int64_t *labels, uint8_t *status
+) noexcept nogil:
+    cdef uint64_t label
+    cdef Py_ssize_t i
     for i in range(count):
-        holes[i] = label_of(job, row + i, &status) - j
+        label = read_label(p + i * stride, code)
+        status[i] = IGNORED if job.has_ignore and label == job.ignore else INVALID if label >= <uint64_t>job.classes else USED
+        labels[i] = <int64_t>label if status[i] == USED else -1
+
+
+cdef void labels_of(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, int64_t *labels, uint8_t *status
+) noexcept nogil:
+    """Labels of neighbouring pixels, -1 for one that does not count; each is read once."""
+    cdef Py_ssize_t i, stride = pixel_stride(job, LABELS)
+    cdef const char *p
+    if job.label_code == 0:
+        for i in range(count):
+            labels[i] = -1
+            status[i] = USED
+        return
+    p = job.labels + offset_of(&job.layout, LABELS, row)
+    if job.label_code == 8 + SIGNED:
+        read_labels(job, p, stride, 8 + SIGNED, count, labels, status)
+    else:
+        read_labels(job, p, stride, job.label_code, count, labels, status)
+
+
+cdef void sum_pixels(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s, const int64_t *labels, Pixels *out
+) noexcept nogil:
+    """Sum segment s of neighbouring rows."""
+    cdef int64_t holes[FX_PIXELS]
+    cdef Py_ssize_t i, j = s * SEGMENT
+    if job.label_code:
+        for i in range(count):
+            holes[i] = labels[i] - j if labels[i] >= 0 else -1
     any_pixel_segment(
         job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
-        job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
-        segment_length(job, s), count, holes if job.label_code else NULL, parts, step,
+        pixel_stride(job, X), segment_length(job, s), count, holes if job.label_code else NULL, out,
     )
-    return 0
 
 
-cdef int64_t finish_pixels(const Job *job, Py_ssize_t piece, Partial *parts, Py_ssize_t step) noexcept nogil:
-    """Finish and write neighbouring rows whose class axis is strided."""
-    cdef Normaliser norms[FX_PIXELS]
-    cdef LabelStatus status
-    cdef int64_t label, counts = 0
-    cdef Py_ssize_t row, count, i
-    if not pixels_of(job, piece, &row, &count):
-        return 0
+cdef void parts_of_pixels(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s, Partial *parts, Py_ssize_t step
+) noexcept nogil:
+    """Sum segment s of neighbouring rows into their partial results, `step` apart."""
+    cdef Pixels pixels
+    cdef int64_t labels[FX_PIXELS]
+    cdef uint8_t status[FX_PIXELS]
+    cdef Py_ssize_t i, j = s * SEGMENT
+    cdef const char *x = job.x + offset_of(&job.layout, X, row) + j * job.class_stride
+    labels_of(job, row, count, labels, status)
+    sum_pixels(job, row, count, s, labels, &pixels)
     for i in range(count):
-        label = label_of(job, row + i, &status)
-        counts += finish_row(job, row + i, &parts[i * step], label, status, &norms[i])
-    if has_outputs(job):
-        any_write_pixels(
-            job.x + offset_of(&job.layout, X, row), job.kind, job.class_stride,
-            job.layout.strides[X][job.layout.axes - 1] if job.layout.axes else 0,
-            job.classes, count, norms, job.mode == LOG_SOFTMAX,
-            job.out + offset_of(&job.layout, OUT, row), job.out_class_stride,
-            job.layout.strides[OUT][job.layout.axes - 1] if job.layout.axes else 0,
+        partial_of(
+            &pixels, i, x + i * pixel_stride(job, X), job.kind, job.class_stride, segment_length(job, s),
+            labels[i] - j if labels[i] >= 0 else -1, &parts[i * step],
         )
-    return counts
+
+
+cdef void write_pixels_of(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const Normaliser *norms
+) noexcept nogil:
+    any_write_pixels(
+        job.x + offset_of(&job.layout, X, row), job.kind, job.class_stride, pixel_stride(job, X),
+        job.classes, count, norms, job.mode == LOG_SOFTMAX,
+        job.out + offset_of(&job.layout, OUT, row), job.out_class_stride, pixel_stride(job, OUT),
+    )
 
 
 cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
-    cdef Partial parts[FX_PIXELS]
-    sum_pixels(job, piece, 0, parts, 1)
-    return finish_pixels(job, piece, parts, 1)
+    """Neighbouring rows of one segment: sum, finish and write them."""
+    cdef Pixels pixels
+    cdef Partial part
+    cdef Normaliser norms[FX_PIXELS]
+    cdef int64_t labels[FX_PIXELS]
+    cdef uint8_t status[FX_PIXELS]
+    cdef double x_label[FX_PIXELS]
+    cdef double values[FX_PIXELS]
+    cdef int64_t counts = 0
+    cdef Py_ssize_t row, count, i, stride = pixel_stride(job, X)
+    cdef const char *x
+    cdef char *place = NULL
+    cdef Py_ssize_t step = 0
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    x = job.x + offset_of(&job.layout, X, row)
+    labels_of(job, row, count, labels, status)
+    sum_pixels(job, row, count, 0, labels, &pixels)
+    if job.single and job.mode <= LOSS:
+        # lanes behind the last row
+        for i in range(count, min(FX_PIXELS, count + 4 * FX_VD)):
+            pixels.s[i] = 1.0
+            pixels.top[i] = pixels.c[i] = x_label[i] = 0.0
+        if job.mode == LOSS:
+            for i in range(count):
+                x_label[i] = load_one(x + i * stride + labels[i] * job.class_stride, job.kind) if labels[i] >= 0 else 0.0
+            losses_of(&pixels, x_label, count, values)
+        else:
+            lses_of(&pixels, count, values)
+    else:
+        for i in range(count):
+            values[i] = ODD
+    if job.mode <= LOSS:
+        place = place_of(job, row)
+        step = place_of(job, row + 1) - place if count > 1 else 0
+    for i in range(count):
+        if values[i] != ODD:
+            if job.mode == LSE:
+                put(job, place + i * step, values[i])
+                continue
+            if labels[i] >= 0:
+                put_loss(job, row + i, place + i * step, labels[i], values[i])
+                continue
+        if status[i] == USED:
+            partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
+        counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &norms[i])
+    if has_outputs(job):
+        write_pixels_of(job, row, count, norms)
+    return counts
 
 
 cdef int64_t part_task(const Job *job, Py_ssize_t task) noexcept nogil:
@@ -234,7 +325,7 @@ cdef int64_t part_task(const Job *job, Py_ssize_t task) noexcept nogil:
     cdef int64_t label
     if job.strided:
         if pixels_of(job, unit, &row, &count):
-            sum_pixels(job, unit, s, &job.parts[(row - job.row0) * job.segments + s], job.segments)
+            parts_of_pixels(job, row, count, s, &job.parts[(row - job.row0) * job.segments + s], job.segments)
         return 0
     row = job.row0 + unit
     label = label_of(job, row, &status)
@@ -247,9 +338,10 @@ cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
     """Merge the segments of a row, or of a piece of rows, in the order of columns, and finish."""
     cdef Py_ssize_t row, count, i, s
     cdef Partial *parts
+    cdef Partial *part
     cdef LabelStatus status
-    cdef Normaliser norm
-    cdef int64_t label, counts
+    cdef Normaliser norms[FX_PIXELS]
+    cdef int64_t label, counts = 0
     if job.strided:
         if not pixels_of(job, unit, &row, &count):
             return 0
@@ -259,16 +351,17 @@ cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
     parts = &job.parts[(row - job.row0) * job.segments]
     for i in range(count):
         label = label_of(job, row + i, &status)
-        if status == USED or job.strided:
+        part = &parts[i * job.segments]
+        if status == USED:
             for s in range(1, job.segments):
-                merge(&parts[i * job.segments], &parts[i * job.segments + s], s * SEGMENT)
-    if job.strided:
-        return finish_pixels(job, unit, parts, job.segments)
-    label = label_of(job, row, &status)
-    counts = finish_row(job, row, parts, label, status, &norm)
+                merge(part, &part[s], s * SEGMENT)
+        counts += finish_row(job, row + i, part, label, status, &norms[i])
     if has_outputs(job):
-        for s in range(job.segments):
-            write_part(job, row, s, &norm)
+        if job.strided:
+            write_pixels_of(job, row, count, norms)
+        else:
+            for s in range(job.segments):
+                write_part(job, row, s, &norms[0])
     return counts
 
 

@@ -72,6 +72,15 @@ FX_INLINE vf vf_load(const void *p) { return *(const vf_u *)p; }
 FX_INLINE vd vd_load(const void *p) { return *(const vd_u *)p; }
 FX_INLINE void vf_store(void *p, vf x) { *(vf_u *)p = x; }
 FX_INLINE void vd_store(void *p, vd x) { *(vd_u *)p = x; }
+FX_INLINE vd vd_load_f32(const void *p) {
+#if FX_VBYTES == 64 && !defined(__AVX512F__)
+    vd y; /* a test level: GCC 12 fails on the conversion */
+    for (int i = 0; i < FX_VD; i++) y[i] = ((const vf_half_u *)p)[0][i];
+    return y;
+#else
+    return __builtin_convertvector(*(const vf_half_u *)p, vd);
+#endif
+}
 FX_INLINE void fx_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
 
 /* bfloat16 is the upper half of a float32: exact, quiet NaN and subnormals included. Lanes keep their order, so a
@@ -325,6 +334,39 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
     FX_EACH(scale, (vd)((vl)t[v] << 52));
     FX_EACH(y, p[v]);
 }
+
+/* ---- rows of up to 8 contiguous floats into columns: b[k * FX_PIXELS + i] = element k of row i, i < 8. Nothing behind
+   the last class is read: masked loads touch no other memory (Intel SDM, VMASKMOV). ---- */
+#define FX_TILE 8
+#if defined(__AVX__)
+#define FX_TILES 1
+FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) {
+    static const int32_t masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(masks + 8 - classes));
+    __m256 x[8], y[8];
+    for (int i = 0; i < 8; i++) {
+        x[i] = _mm256_maskload_ps((const float *)(p + i * stride), mask);
+        fx_prefetch(p + i * stride + FX_PREFETCH);
+    }
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
+        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    for (int k = 0; k < 4; k++) {
+        if (k < classes) _mm256_storeu_ps(b + k * FX_PIXELS, _mm256_permute2f128_ps(x[k], x[k + 4], 0x20));
+        if (k + 4 < classes) _mm256_storeu_ps(b + (k + 4) * FX_PIXELS, _mm256_permute2f128_ps(x[k], x[k + 4], 0x31));
+    }
+}
+#else
+#define FX_TILES 0
+FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) { (void)p; (void)stride; (void)classes; (void)b; }
+#endif
 
 /* ---- for what is put together by hand from an exponential's parts (pairs.pxi) ---- */
 FX_INLINE vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }

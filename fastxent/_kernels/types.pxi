@@ -21,6 +21,8 @@ cdef extern from "simd.h" nogil:
     enum: FX_PIXELS
     enum: FX_PIXEL_VECTORS
     enum: FX_VF
+    enum: FX_TILE
+    enum: FX_TILES
     enum: FX_VD
     enum: FX_RUN
     enum: FX_CHAIN_F
@@ -33,6 +35,7 @@ cdef extern from "simd.h" nogil:
     vd vd_splat(double)
     vf vf_load(const void *)
     vd vd_load(const void *)
+    vd vd_load_f32(const void *)
     vf vf_load_bf16(const void *)
     vf vf_load_f16(const void *)
     float fx_f32(const void *)
@@ -60,6 +63,7 @@ cdef extern from "simd.h" nogil:
     vf vf_power(vf)
     vd vd_power(vd)
     void vf_scale_flush(double *, vf, vf)
+    void fx_tile(const char *, Py_ssize_t, int, float *)
     vf vf_abs(vf)
     vd vd_abs(vd)
     vf vf_no_nan(vf)

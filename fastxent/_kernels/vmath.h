@@ -20,8 +20,6 @@ typedef uint64_t vul __attribute__((vector_size(FX_VBYTES)));
 
 FX_INLINE vf vf_only(vi mask, vf x) { return (vf)(mask & (vi)x); }
 FX_INLINE vd vd_only(vl mask, vd x) { return (vd)(mask & (vl)x); }
-FX_INLINE vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
-FX_INLINE vd vd_abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffff); }
 
 /* ---- x = (1 + f) 2^e, for finite x > 0: in (FX_NI,), out (FX_NI,) ---- */
 FX_INLINE void vf_split(const vf *x, vf *f, vf *e) {

@@ -1,0 +1,66 @@
+# From the sums of up to FX_PIXELS rows to their losses or log-sum-exps, lanes being rows.
+#
+# For results in float32, where a float64 logarithm needs no second word: loss = log1p(s e^(c log 2 - x_label)) and
+# lse = c log 2 + log s, as loss_of and lse_of (finish.pxi) have them. A row that is out of the ordinary, or whose
+# log-sum-exp wants its largest term left out, comes out as ODD and is finished alone.
+
+cdef inline vd vd_mended(const Pixels *pixels, Py_ssize_t i) noexcept nogil:
+    """c log 2, and the logarithm of the factor that `mend` takes out."""
+    cdef vd rounding = vd_splat(FX_MAGIC_D)
+    cdef vd c = vd_load(&pixels.c[i])
+    if FX_FMA:
+        return vd_fma(
+            c, vd_splat(LN2),
+            (vd_fma(vd_load(&pixels.top[i]), vd_splat(FX_LOG2E), rounding) - rounding)
+            * vd_splat(-<double>FX_LN2_LO_F),
+        )
+    return c * vd_splat(LN2)
+
+
+cdef inline vd vd_within(vd x, double limit, vd yes) noexcept nogil:
+    """`yes` where -limit <= x <= limit, else ODD."""
+    return vd_pick(vd_ge(vd_splat(limit), x), vd_pick(vd_ge(x, vd_splat(-limit)), yes, vd_splat(ODD)), vd_splat(ODD))
+
+
+cdef void losses_of(const Pixels *pixels, const double *x_label, Py_ssize_t count, double *out) noexcept nogil:
+    """Losses of rows whose label was left out; ODD where `loss_of` must do it."""
+    cdef vd a[FX_NI]
+    cdef vd y[FX_NI]
+    cdef vd scale[FX_NI]
+    cdef Py_ssize_t i, k, v
+    cdef vd floor_ = vd_splat(-700.0), magic = magic_of(0, floor_)
+    for k in range((count + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
+        i = k * FX_NI * FX_VD
+        for v in range(FX_NI):
+            a[v] = vd_mended(pixels, i + v * FX_VD) - vd_load(x_label + i + v * FX_VD)
+            # ODD and what is near it must not reach the exponent's bits
+            scale[v] = vd_within(a[v], 690.0, a[v])
+            vd_store(out + i + v * FX_VD, scale[v])
+            a[v] = vd_pick(vd_eq(scale[v], a[v]), a[v], floor_)
+        vd_exp(a, magic, False, y, scale)
+        for v in range(FX_NI):
+            y[v] = vd_load(&pixels.s[i + v * FX_VD]) * y[v] * scale[v]
+        vd_log1p(y, y)
+        for v in range(FX_NI):
+            a[v] = vd_load(out + i + v * FX_VD)
+            vd_store(out + i + v * FX_VD, vd_pick(vd_eq(a[v], vd_splat(ODD)), a[v], y[v]))
+
+
+cdef void lses_of(const Pixels *pixels, Py_ssize_t count, double *out) noexcept nogil:
+    """Log-sum-exps; ODD where `lse_row` must do it."""
+    cdef vd s[FX_NI]
+    cdef vd y[FX_NI]
+    cdef Py_ssize_t i, k, v
+    cdef vd left, sure = vd_splat(1e-6), odd = vd_splat(ODD), near = vd_splat(0.5)
+    for k in range((count + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
+        i = k * FX_NI * FX_VD
+        for v in range(FX_NI):
+            s[v] = vd_load(&pixels.s[i + v * FX_VD])
+        vd_log(s, y)
+        for v in range(FX_NI):
+            y[v] = y[v] + vd_mended(pixels, i + v * FX_VD)
+            left = y[v] - vd_load(&pixels.top[i + v * FX_VD])
+            # close to 0, too little is left beside the largest term
+            left = vd_pick(vd_ge(near, y[v]), vd_pick(vd_ge(y[v], vd_splat(-0.5)), left - vd_splat(0.13), left), left)
+            y[v] = vd_within(y[v], 1e9, y[v])
+            vd_store(out + i + v * FX_VD, vd_pick(vd_ge(left, sure), y[v], odd))
