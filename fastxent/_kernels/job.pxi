@@ -111,7 +111,7 @@ cdef int64_t finish_row(
     if job.mode == ENTROPY or (job.mode == STATS and job.label_code == 0):
         plain_stats_of(x, job.kind, job.class_stride, job.classes, part, &stats)
         if job.mode == ENTROPY:
-            put(job, row, stats.entropy / job.unit)
+            put(job, place_of(job, row), stats.entropy / job.unit)
             return 0
         job.stats[i] = stats
         if job.status != NULL:

@@ -379,7 +379,7 @@ cdef void write_gradient(
         j += n
 
 
-cdef void put_loss(const TargetJob *job, Py_ssize_t row, double value) noexcept nogil:
+cdef void put_target_loss(const TargetJob *job, Py_ssize_t row, double value) noexcept nogil:
     cdef char *p = job.loss
     cdef float single
     if job.flat:
@@ -434,7 +434,7 @@ cdef int64_t target_row(const TargetJob *job, Py_ssize_t r) noexcept nogil:
         gradient = job.gradient + offset_of(&job.places, GRADIENT, r)
     # such a row counts nothing, whatever its logits
     if status != USED or sample == 0.0 or (label >= 0 and w == 0.0 and job.smoothing == 0.0):
-        put_loss(job, r, 0.0)
+        put_target_loss(job, r, 0.0)
         if gradient != NULL:
             write_gradient(job, x, target, label, &row, 0.0, gradient)
         return counts
@@ -454,7 +454,7 @@ cdef int64_t target_row(const TargetJob *job, Py_ssize_t r) noexcept nogil:
     if not -INFINITY < row.hi < INFINITY:
         # NaN, +inf or nothing but -inf
         loss = NAN
-    put_loss(job, r, sample * loss)
+    put_target_loss(job, r, sample * loss)
     if gradient != NULL:
         write_gradient(job, x, target, label, &row, sample / job.denominator / job.temperature, gradient)
     return counts
