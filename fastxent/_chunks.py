@@ -14,17 +14,13 @@ from itertools import pairwise
 from math import isnan, prod
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from fastxent._arrays import to_numpy
 from fastxent._threads import one_thread
-
-try:
-    import dask
-    import dask.array as da
-except ImportError as error:
-    raise ImportError(f"fastxent.dask wants Dask's arrays ({error}): pip install 'fastxent[dask]'") from error
 
 # a row that is cut into several chunks is put together up to this size
 MOST_ROW_BYTES = 1 << 30

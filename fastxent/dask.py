@@ -12,9 +12,13 @@ from functools import partial
 from math import nan, prod
 from typing import Any, Literal
 
-import dask.array as da
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+try:
+    import dask.array as da
+except ImportError as error:
+    raise ImportError(f"fastxent.dask wants Dask's arrays ({error}): pip install 'fastxent[dask]'") from error
 
 from fastxent import _dispatch, distributions, losses
 from fastxent._arrays import as_axes, as_axis, as_labels, as_weight, bad_label
@@ -27,6 +31,9 @@ from fastxent.results import Evaluation
 __all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
 
 Axis = int | tuple[int, ...] | None
+
+# options of `fastxent.cross_entropy` that say the same of each row, and change no divisor of a mean
+ROW_OPTIONS = ("from_logits", "label_smoothing", "logits_dtype", "temperature")
 
 
 def evaluate(
@@ -150,7 +157,7 @@ def cross_entropy(
     split_every
         States that one task merges; by default Dask's number.
     **options
-        What else `fastxent.cross_entropy` has, as long as it says the same of each row.
+        What else `fastxent.cross_entropy` has and says the same of each row: `logits_dtype` and its like.
 
     Returns
     -------
@@ -175,6 +182,8 @@ def cross_entropy(
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
     if empty not in ("nan", "zero", "raise"):
         raise ValueError(f"empty must be 'nan', 'zero' or 'raise', got {empty!r}")
+    if others := sorted(options.keys() - set(ROW_OPTIONS)):
+        raise TypeError(f"cross_entropy of Dask arrays takes no {', '.join(others)}")
     x = as_dask(logits, "logits")
     if x.ndim == 0:
         raise ValueError("logits must have at least one dimension, the classes")

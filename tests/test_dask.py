@@ -6,6 +6,7 @@ import threading
 import ml_dtypes
 import numpy as np
 import pytest
+from child import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import same_bits
@@ -209,6 +210,7 @@ def test_long_rows_are_put_together_or_refused(monkeypatch):
         (lambda x, y: fd.evaluate(dask.delayed(1), y), TypeError, "Dask Delayed"),
         (lambda x, y: fd.cross_entropy(x, y[:3]), ValueError, r"target have shape \(3,\)"),
         (lambda x, y: fd.cross_entropy(x, y, reduction="avg"), ValueError, "reduction must be"),
+        (lambda x, y: fd.cross_entropy(x, y, out=np.empty(6)), TypeError, "takes no out"),
         (lambda x, y: fd.cross_entropy(x, y, empty=0), ValueError, "empty must be"),
         (lambda x, y: fd.cross_entropy(x, y, invalid="no"), ValueError, "invalid must be"),
         (lambda x, y: fd.cross_entropy(x, y, [1.0]), ValueError, "weight has shape"),
@@ -222,6 +224,11 @@ def test_errors_before_anything_is_computed(call, error, words):
     x = da.zeros((6, 4), chunks=(2, 2)).map_blocks(lambda block: 1 / 0, meta=np.empty((0, 0)))
     with pytest.raises(error, match=words):
         call(x, np.zeros(6, int))
+
+
+def test_without_dask():
+    done = run_python("import sys; sys.modules['dask'] = None; import fastxent; import fastxent.dask")
+    assert "ImportError: fastxent.dask wants Dask's arrays" in done.stderr
 
 
 def test_mean_over_no_row():
@@ -272,11 +279,18 @@ def test_arrays_rows_and_numbers_go_together(data):
 
 
 def test_merging_leaves_a_tasks_result_alone():
+    """Dask may hand it to another task, too."""
     x, y = some((40, 5))
-    d = da.from_array(x, chunks=(5, 5)).persist()
-    whole, half = (fd.evaluate(a, b, compute=False) for a, b in ((d, y), (d[:20], y[:20])))
-    for got, n in zip(dask.compute(whole, half, whole), (40, 20, 40), strict=True):
-        assert equal(got, fx.evaluate(x[:n], y[:n]))
+    cells = np.empty((2, 1), object)
+    for i in (0, 1):
+        cells[i, 0] = fx.Evaluator()
+        cells[i, 0].update(x[20 * i : 20 * i + 20], y[20 * i : 20 * i + 20], start=20 * i)
+    before = [one.state() for one in cells.flat]
+    merged = _chunks._merged(fx.Evaluator, cells, axis=(0, 1), keepdims=True)
+    finished = _chunks._finished(fx.Evaluator, fx.Evaluator.result, cells[:1], axis=(0, 1), keepdims=False)
+    assert merged[0, 0].result().rows == 40
+    assert finished.item().rows == 20
+    assert [one.state() for one in cells.flat] == before
 
 
 # ---- schedulers ----
