@@ -7,9 +7,11 @@ same to the last bit however the work is split.
 from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
+from fastxent.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
 from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
+from fastxent.elementwise import log_sigmoid, logit, sigmoid, surprisal
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
 from fastxent.labels import (
@@ -29,6 +31,8 @@ __all__ = [
     "FormatError",
     "NormalizedInputWarning",
     "__version__",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
@@ -38,7 +42,9 @@ __all__ = [
     "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
+    "log_sigmoid",
     "log_softmax",
+    "logit",
     "logsumexp",
     "mutual_info_score",
     "mutual_information",
@@ -47,5 +53,7 @@ __all__ = [
     "open_logits",
     "set_num_threads",
     "show_config",
+    "sigmoid",
     "softmax",
+    "surprisal",
 ]

@@ -47,6 +47,19 @@ with suppress(ValueError):
     fx.cross_entropy(logits, labels, invalid="skip")  # type: ignore[arg-type]
 with suppress(TypeError):
     fx.cross_entropy(logits, labels, None, 1)  # type: ignore[call-arg]
+assert_type(fx.binary_cross_entropy([0.5, 1.0], [True, False], [2.0]), Any)
+bce: float = float(fx.binary_cross_entropy_with_logits(logits, np.ones_like(logits), pos_weight=2.0))
+loss, gradient = fx.binary_cross_entropy_with_logits(logits, np.ones_like(logits), reduction="sum", return_grad=True)
+with suppress(ValueError):
+    fx.binary_cross_entropy([0.5], [1], reduction="average")  # type: ignore[arg-type]
+
+# elementwise
+fx.log_sigmoid(logits, out=np.empty_like(logits))
+p: NDArray[np.float32] = fx.sigmoid(logits)
+fx.logit(p)
+fx.surprisal(p, base=2)
+with suppress(TypeError):
+    fx.surprisal(p, base="e")  # type: ignore[arg-type]
 
 # evaluation
 folder = Path(".")

@@ -1,4 +1,5 @@
 # The stub of every level: the others are compiled from the same sources.
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,24 @@ class Targets:
         row_weights: NDArray[np.float64] | None = None,
         count_only: bool = False,
     ) -> tuple[int, int, int]: ...
+
+element_task_size: int
+
+class Elements:
+    def __init__(
+        self,
+        function: int,
+        arrays: Sequence[NDArray[Any] | None],
+        codes: Sequence[int],
+        single: bool,
+        single_out: bool,
+        *,
+        constants: tuple[float, float, float, float] = ...,
+        divisor: float = 1.0,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def run(self, start: int, stop: int, threads: int, sums: NDArray[np.int64] | None = None) -> int: ...
 
 def add_exact(sums: NDArray[np.int64], values: NDArray[Any]) -> None: ...
 def add_exact_squares(sums: NDArray[np.int64], values: NDArray[np.float64]) -> None: ...

@@ -65,9 +65,9 @@ cdef class Rows:
                     raise ValueError("shapes do not match")
                 steps[OUT][e] = self.out.strides[d if full else e]
             e += 1
-        for a in range(MOST_ARRAYS):
+        for a in range(ROW_ARRAYS):
             strides[a] = steps[a]
-        lay_out(e, shape, strides, MOST_ARRAYS, &self.job.layout)
+        lay_out(e, shape, strides, ROW_ARRAYS, &self.job.layout)
         self.job.kind = kind
         self.job.label_code = label_code if self.has_labels else 0
         self.job.x = <const char *>self.x.buf

@@ -18,6 +18,7 @@ cdef enum:
     X = 0
     LABELS = 1
     OUT = 2
+    ROW_ARRAYS = 3
 
 cdef enum:
     CHUNK = 32768      # elements a thread takes at a time, at least

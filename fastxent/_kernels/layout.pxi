@@ -8,7 +8,7 @@ from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, 
 
 cdef enum:
     MOST_AXES = 64
-    MOST_ARRAYS = 3
+    MOST_ARRAYS = 6
 
 cdef struct Layout:
     int axes

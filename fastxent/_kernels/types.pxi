@@ -1,6 +1,6 @@
 # Declarations that every kernel file shares: the vectors of simd.h, the storage kinds, a row's partial result.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "platform.h" nogil:
@@ -90,6 +90,16 @@ cdef extern from "vmath.h" nogil:
     void vd_log1p(const vd *, vd *)
     void vf_expm1(const vf *, vf *)
     void vd_expm1(const vd *, vd *)
+    void vf_logit(const vf *, vf *)
+    void vd_logit(const vd *, vd *)
+    void vf_log_base(const vf *, const float *, vf *)
+    void vd_log_base(const vd *, const double *, vd *)
+    bint vf_outside(vf, float, float, bint)
+    bint vd_outside(vd, double, double, bint)
+    vf vf_only(vi, vf)
+    vd vd_only(vl, vd)
+    vf vf_abs(vf)
+    vd vd_abs(vd)
 
 ctypedef fused vec:
     vf

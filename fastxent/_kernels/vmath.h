@@ -1,4 +1,4 @@
-/* log, log1p and expm1 of FX_NI vectors side by side, in both working precisions (simd.h has their exponential).
+/* log, log1p, expm1 and logit of FX_NI vectors side by side, in both working precisions (simd.h has their exponential).
 
    Error, where tests/test_numerics.py measures it against mpmath: below 1 ULP in float64 and in float32 with a fused
    multiply-add, below 2 on the SSE2 baseline. Infinities, NaN, signed zeros and subnormals as in the C library. In
@@ -221,6 +221,80 @@ FX_INLINE void vd_expm1(const vd *x, vd *y) {
     FX_EACH(s, vd_pick((vl)(x[v] > 710.0), vd_splat(INFINITY), s[v]));
     FX_EACH(s, vd_pick((vl)(x[v] < -40.0), vd_splat(-1.0), s[v]));
     FX_EACH(y, vd_pick((vl)(vd_abs(x[v]) < 1e-300), x[v], s[v]));
+}
+
+/* ---- log(p / (1 - p)): near p = 1/2 it is log(1 + f) with f = (2 p - 1) / (1 - p), where 2 p - 1 is exact; elsewhere
+   the logarithm of the quotient, with what the difference and the quotient lost. Below 2 ULP; NaN outside [0, 1]. ---- */
+FX_INLINE void vf_logit(const vf *p, vf *y) {
+    vf q[FX_NI], ratio[FX_NI], f[FX_NI], near[FX_NI], e[FX_NI], lost[FX_NI], z[FX_NI];
+    vi far[FX_NI];
+    FX_EACH(q, 1.0f - p[v]);
+    FX_EACH(near, ((p[v] - 0.5f) + (p[v] - 0.5f)) / q[v]);
+    FX_EACH(far, ~((vi)(near[v] > -0.2928f) & (vi)(near[v] < 0.4142f)));
+    FX_EACH(ratio, p[v] / q[v]);
+#if FX_FMA
+    FX_EACH(lost, vf_fma(-ratio[v], q[v], p[v]) - ratio[v] * ((1.0f - q[v]) - p[v]));
+#else
+    FX_EACH(lost, -ratio[v] * ((1.0f - q[v]) - p[v]));
+#endif
+    FX_EACH(lost, vf_only(far[v], lost[v] / p[v]));
+    vf_split(ratio, f, e);
+    FX_EACH(e, vf_only(far[v], e[v]));
+    FX_EACH(f, vf_pick(far[v], f[v], near[v]));
+    vf_log_sum(f, lost, e, z);
+    FX_EACH(y, vf_log_special(ratio[v], z[v]));
+}
+
+FX_INLINE void vd_logit(const vd *p, vd *y) {
+    vd q[FX_NI], ratio[FX_NI], f[FX_NI], near[FX_NI], e[FX_NI], lost[FX_NI], z[FX_NI];
+    vl far[FX_NI];
+    FX_EACH(q, 1.0 - p[v]);
+    FX_EACH(near, ((p[v] - 0.5) + (p[v] - 0.5)) / q[v]);
+    FX_EACH(far, ~((vl)(near[v] > -0.2928) & (vl)(near[v] < 0.4142)));
+    FX_EACH(ratio, p[v] / q[v]);
+#if FX_FMA
+    FX_EACH(lost, vd_fma(-ratio[v], q[v], p[v]) - ratio[v] * ((1.0 - q[v]) - p[v]));
+#else
+    FX_EACH(lost, -ratio[v] * ((1.0 - q[v]) - p[v]));
+#endif
+    FX_EACH(lost, vd_only(far[v], lost[v] / p[v]));
+    vd_split(ratio, f, e);
+    FX_EACH(e, vd_only(far[v], e[v]));
+    FX_EACH(f, vd_pick(far[v], f[v], near[v]));
+    vd_log_sum(f, lost, e, z);
+    FX_EACH(y, vd_log_special(ratio[v], z[v]));
+}
+
+/* log x to another base: e a + log(1 + f) b with a = log 2 and b = 1 / log base, to that base, each in two numbers; to
+   base 2, where a = 1, powers of two come out exact. Below 2 ULP. */
+FX_INLINE void vf_log_base(const vf *x, const float *c, vf *y) { /* c: a, rest of a, b, rest of b */
+    vf f[FX_NI], e[FX_NI], tail[FX_NI], z[FX_NI];
+    vf_split(x, f, e);
+    vf_log_tail(f, tail);
+    FX_EACH(z, vf_fma(tail[v], vf_splat(c[2]), vf_fma(f[v], vf_splat(c[3]), e[v] * c[1])));
+    FX_EACH(z, vf_fma(f[v], vf_splat(c[2]), z[v]));
+    FX_EACH(z, vf_fma(e[v], vf_splat(c[0]), z[v]));
+    FX_EACH(z, vf_log_special(x[v], z[v]));
+    FX_EACH(y, vf_pick((vi)(x[v] == 0), vf_splat(-INFINITY * c[2]), z[v])); /* a base below 1 turns the sign */
+}
+
+FX_INLINE void vd_log_base(const vd *x, const double *c, vd *y) { /* c: a, rest of a, b, rest of b */
+    vd f[FX_NI], e[FX_NI], tail[FX_NI], z[FX_NI];
+    vd_split(x, f, e);
+    vd_log_tail(f, tail);
+    FX_EACH(z, vd_fma(tail[v], vd_splat(c[2]), vd_fma(f[v], vd_splat(c[3]), e[v] * c[1])));
+    FX_EACH(z, vd_fma(f[v], vd_splat(c[2]), z[v]));
+    FX_EACH(z, vd_fma(e[v], vd_splat(c[0]), z[v]));
+    FX_EACH(z, vd_log_special(x[v], z[v]));
+    FX_EACH(y, vd_pick((vl)(x[v] == 0), vd_splat(-INFINITY * c[2]), z[v])); /* a base below 1 turns the sign */
+}
+
+/* whether a lane is outside [low, high]; NaN is where it is not `nan_ok` */
+FX_INLINE int vf_outside(vf x, float low, float high, int nan_ok) {
+    return vi_any(nan_ok ? (vi)(x < low) | (vi)(x > high) : ~((vi)(x >= low) & (vi)(x <= high)));
+}
+FX_INLINE int vd_outside(vd x, double low, double high, int nan_ok) {
+    return vl_any(nan_ok ? (vl)(x < low) | (vl)(x > high) : ~((vl)(x >= low) & (vl)(x <= high)));
 }
 
 #endif

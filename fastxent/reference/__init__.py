@@ -10,12 +10,14 @@ Everywhere: TypeError where elements are not real numbers (labels: integers) or 
 ValueError where lists are ragged, shapes don't fit, or an axis is out of range or given twice.
 """
 
+from fastxent.reference.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.divergences import (
     entropy_with_logits,
     js_divergence_with_logits,
     kl_divergence_with_logits,
 )
+from fastxent.reference.elementwise import log_sigmoid, logit, sigmoid, surprisal
 from fastxent.reference.evaluation import evaluate
 from fastxent.reference.labels import (
     conditional_entropy,
@@ -24,9 +26,11 @@ from fastxent.reference.labels import (
     mutual_info_score,
     mutual_information,
 )
-from fastxent.reference.losses import cross_entropy
+from fastxent.reference.losses import cross_entropy, nll_loss
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
@@ -35,12 +39,14 @@ __all__ = [
     "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
+    "log_sigmoid",
     "log_softmax",
+    "logit",
     "logsumexp",
     "mutual_info_score",
     "mutual_information",
+    "nll_loss",
+    "sigmoid",
     "softmax",
+    "surprisal",
 ]
-from fastxent.reference.losses import nll_loss
-
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "nll_loss", "softmax"]

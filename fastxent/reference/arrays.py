@@ -133,3 +133,16 @@ def place_of(index: int, shape: Sequence[int]) -> str:
         index, i = divmod(index, n)
         indices.insert(0, i)
     return str(indices) if indices else ""
+
+
+def broadcast(flat: Sequence[float], shape: Sequence[int], to: Sequence[int], name: str) -> list[float]:
+    """The elements repeated along axes of length 1, and along new ones in front, as NumPy broadcasts."""
+    missing = len(to) - len(shape)
+    padded = [1] * missing + list(shape)
+    if missing < 0 or any(n not in (1, m) for n, m in zip(padded, to, strict=True)):
+        raise ValueError(f"{name} of shape {tuple(shape)} does not broadcast to {tuple(to)}")
+    places = [0]
+    for axis, (n, m) in enumerate(zip(padded, to, strict=True)):
+        stride = math.prod(padded[axis + 1 :])
+        places = [place + (i * stride if n > 1 else 0) for place in places for i in range(m)]
+    return [flat[place] for place in places]
