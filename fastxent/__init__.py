@@ -4,6 +4,7 @@ The functions have the meaning of their namesakes in ``scipy.special`` and ``tor
 same to the last bit however the work is split.
 """
 
+from fastxent._log_loss import log_loss
 from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
@@ -24,6 +25,7 @@ __all__ = [
     "cross_entropy",
     "evaluate",
     "get_num_threads",
+    "log_loss",
     "log_softmax",
     "logsumexp",
     "nll_loss",

@@ -152,7 +152,7 @@ def test_floating_point_control():
 
 LAYERS = {
     "cli": 1, "__main__": 1, "report": 2, "evaluation": 3, "evaluator": 3, "results": 3, "losses": 4,
-    "distributions": 4,
+    "distributions": 4, "_log_loss": 4,
     "sources": 5, "_arrays": 5, "_rows": 5, "_exact": 5, "_dispatch": 5, "_threads": 5, "_progress": 5, "config": 5,
     "_targets": 5, "_reduction": 5, "_version": 5, "data": 5, "_kernels": 6,
 }  # fmt: skip

@@ -13,5 +13,6 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.evaluation import evaluate
 from fastxent.reference.losses import cross_entropy, nll_loss
+from fastxent.reference.probabilities import log_loss
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "nll_loss", "softmax"]
+__all__ = ["cross_entropy", "evaluate", "log_loss", "log_softmax", "logsumexp", "nll_loss", "softmax"]
