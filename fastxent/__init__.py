@@ -4,6 +4,7 @@ The functions have the meaning of their namesakes in ``scipy.special`` and ``tor
 same to the last bit however the work is split.
 """
 
+from fastxent._log_loss import log_loss
 from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
@@ -42,6 +43,7 @@ __all__ = [
     "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
+    "log_loss",
     "log_sigmoid",
     "log_softmax",
     "logit",

@@ -39,6 +39,7 @@ both: tuple[np.float64, NDArray[np.float32]] = fx.cross_entropy(logits, fx.softm
 fx.cross_entropy(logits, labels, label_smoothing=0.1, temperature=2.0, sample_weight=np.ones(8))
 fx.cross_entropy(fx.softmax(logits, 1), labels, from_logits=False)
 fx.nll_loss(fx.log_softmax(logits, 1), labels, [1.0, 0.5, 2.0, 1.0, 0.0], reduction="none", sample_weight=[2.0] * 8)
+in_nats: float = fx.log_loss(["a", "b"], [0.25, 0.75], labels=["a", "b"], sample_weight=[1.0, 2.0], normalize=False)
 with suppress(fx.NormalizedInputWarning):
     fx.cross_entropy([[0.75, 0.25]], [0])
 with suppress(ValueError):

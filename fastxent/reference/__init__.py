@@ -27,6 +27,7 @@ from fastxent.reference.labels import (
     mutual_information,
 )
 from fastxent.reference.losses import cross_entropy, nll_loss
+from fastxent.reference.probabilities import log_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -39,6 +40,7 @@ __all__ = [
     "joint_entropy",
     "js_divergence_with_logits",
     "kl_divergence_with_logits",
+    "log_loss",
     "log_sigmoid",
     "log_softmax",
     "logit",
