@@ -154,7 +154,7 @@ LAYERS = {
     "cli": 1, "__main__": 1, "report": 2, "evaluation": 3, "evaluator": 3, "results": 3, "losses": 4,
     "distributions": 4, "labels": 4,
     "sources": 5, "_arrays": 5, "_rows": 5, "_exact": 5, "_dispatch": 5, "_threads": 5, "_progress": 5, "config": 5,
-    "_contingency": 5, "_tables": 5, "_version": 5, "data": 5, "_kernels": 6,
+    "_contingency": 5, "_tables": 5, "_weighted": 5, "_version": 5, "data": 5, "_kernels": 6,
 }  # fmt: skip
 
 
