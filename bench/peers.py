@@ -23,8 +23,8 @@ import fastxent as fx
 
 LIBRARIES = ("fastxent", "pytorch", "jax", "scipy", "numpy")
 # NumPy and SciPy use one thread for these operations, whatever the machine has
-SINGLE_THREADED = ("scipy", "numpy")
-_DISTRIBUTION = {"pytorch": "torch"}
+SINGLE_THREADED = ("scipy", "numpy", "histogram2d", "sklearn")
+_DISTRIBUTION = {"pytorch": "torch", "histogram2d": "numpy", "sklearn": "scikit-learn"}
 
 Call = Callable[[], Any]
 

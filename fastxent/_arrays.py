@@ -46,8 +46,9 @@ class Logits:
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
     """View anything array-like as a NumPy array, without a copy where there is memory to view."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; pass .data, or .filled(-inf) for logits")
+    if isinstance(x, np.ma.MaskedArray) or _holds_masked(x):
+        hint = "pass .data, or .filled(-inf) for logits"
+        raise TypeError(f"{name} is or holds a masked array, whose mask would be lost; {hint}")
     if isinstance(x, np.ndarray):
         return x
     try:
@@ -61,6 +62,16 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is no rectangular array: {error}") from None
+
+
+def _holds_masked(x: Any) -> bool:
+    """Whether a list, at any depth, holds a masked array, of which NumPy would take the data alone."""
+    if not isinstance(x, (list, tuple)):
+        return False
+    kinds = set(map(type, x))
+    return any(issubclass(kind, np.ma.MaskedArray) for kind in kinds) or (
+        any(issubclass(kind, (list, tuple)) for kind in kinds) and any(map(_holds_masked, x))
+    )
 
 
 def _from_torch(x: Any, name: str) -> NDArray[Any]:
@@ -90,6 +101,12 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return "bfloat16" if is_bfloat16(dtype) else dtype.newbyteorder("=").name
 
 
+def bfloat16_bits(array: NDArray[Any]) -> NDArray[np.uint16]:
+    """A bfloat16 array as integers of its byte order, which ml_dtypes keeps though it has one dtype only."""
+    bits: NDArray[np.uint16] = array.view(np.dtype(np.uint16).newbyteorder("=" if array.dtype.isnative else "S"))
+    return bits
+
+
 def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> Logits:
     """Check the dtype of logits and say how the kernels read them.
 
@@ -113,7 +130,7 @@ def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> 
         bits = array.view(np.uint16 if native else np.dtype(np.uint16).newbyteorder())
         return Logits(bits, BF16, None if native else np.dtype(np.uint16))
     if is_bfloat16(dtype):
-        return Logits(array.view(np.uint16), BF16, None)
+        return Logits(bfloat16_bits(array), BF16, None if dtype.isnative else np.dtype(np.uint16))
     native_dtype = dtype.newbyteorder("=")
     if native_dtype in _KINDS:
         return Logits(array, _KINDS[native_dtype], None if dtype.isnative else native_dtype)
@@ -208,7 +225,7 @@ def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
     array = to_numpy(weight, "weight")
     if is_bfloat16(array.dtype):
         # the upper half of a float32
-        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        array = (bfloat16_bits(array).astype(np.uint32) << 16).view(np.float32)
     if array.dtype.kind not in "fuib":
         raise TypeError(f"weight has dtype {array.dtype}; it must be real")
     if array.shape != (classes,):
@@ -292,7 +309,8 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
         return
     rows = np.moveaxis(x.array, axis, -1)
     classes = rows.shape[-1]
-    contiguous = x.array.dtype.kind in "uib" or classes <= 1 or x.array.strides[axis] == x.array.itemsize
+    integers = x.kind == F64 and x.array.dtype.kind in "uib"
+    contiguous = integers or classes <= 1 or x.array.strides[axis] == x.array.itemsize
     for index in batch_indices(rows.shape[:-1], classes):
         block = converted(x, rows[index], contiguous)
         yield block, block.ndim - 1, index

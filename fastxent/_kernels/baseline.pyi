@@ -170,3 +170,10 @@ def table_terms(
     out: NDArray[np.float64],
     threads: int,
 ) -> None: ...
+
+weighed_size: int
+
+def weigh(
+    x: NDArray[np.float64], b: NDArray[np.float64], length: int, states: NDArray[np.float64], threads: int
+) -> None: ...
+def weighed(states: NDArray[np.float64], values: NDArray[np.float64], signs: NDArray[np.float64]) -> None: ...

@@ -105,6 +105,25 @@ def offsets(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     return places
 
 
+def broadcast(
+    a: list[float], a_shape: tuple[int, ...], b: list[float], b_shape: tuple[int, ...]
+) -> tuple[list[float], list[float], tuple[int, ...]]:
+    """Both brought to one shape, as NumPy does it."""
+    ndim = max(len(a_shape), len(b_shape))
+    shapes = [(1,) * (ndim - len(shape)) + shape for shape in (a_shape, b_shape)]
+    if any(m != n and 1 not in (m, n) for m, n in zip(*shapes, strict=True)):
+        raise ValueError(f"shapes {a_shape} and {b_shape} do not broadcast")
+    together = tuple(n if m == 1 else m for m, n in zip(*shapes, strict=True))
+    spread = []
+    for flat, shape in zip((a, b), shapes, strict=True):
+        places = [0]
+        for i, n in enumerate(together):
+            step = math.prod(shape[i + 1 :]) if shape[i] != 1 else 0
+            places = [place + k * step for place in places for k in range(n)]
+        spread.append([flat[place] for place in places])
+    return spread[0], spread[1], together
+
+
 def map_rows(x: Nested, axis: Axes, row: Callable[[list[float]], list[float]]) -> Nested:
     """Apply a function that keeps the length to every row along the axes."""
     flat, shape = as_numbers(x, "x")

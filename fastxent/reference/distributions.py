@@ -1,10 +1,14 @@
 """Log-sum-exp and softmax."""
 
-from fastxent.reference.arrays import Axes, Nested, as_axes, as_numbers, map_rows, nest, offsets
-from fastxent.reference.rows import row_log_softmax, row_logsumexp, row_softmax
+import math
+
+from fastxent.reference.arrays import Axes, Nested, as_axes, as_numbers, broadcast, map_rows, nest, offsets
+from fastxent.reference.rows import row_log_softmax, row_logsumexp, row_softmax, row_weighted
 
 
-def logsumexp(a: Nested, axis: Axes = None, *, keepdims: bool = False) -> Nested:
+def logsumexp(
+    a: Nested, axis: Axes = None, b: Nested = None, keepdims: bool = False, return_sign: bool = False
+) -> Nested:
     """Logarithm of the sum of exponentials over the axes (None: all), as `scipy.special.logsumexp` has it.
 
     Computed as ``m + log1p(s)``: m is the largest element, s the sum of ``exp(a - m)`` with the largest term
@@ -14,12 +18,15 @@ def logsumexp(a: Nested, axis: Axes = None, *, keepdims: bool = False) -> Nested
     ----------
     a : array_like of any shape; a scalar counts as one element of shape (1,)
     axis : int, tuple of ints or None
+    b : weights of either sign, broadcast against a
     keepdims : bool, keep the summed axes with length 1
+    return_sign : bool, give log(abs(sum)) and the sign
 
     Returns
     -------
     float or nested lists
-        -inf where nothing is summed or all is -inf, +inf beside a +inf, NaN beside a NaN.
+        -inf where nothing is summed or all is -inf, +inf beside a +inf, NaN beside a NaN; NaN where the sum is
+        negative.
 
     References
     ----------
@@ -32,14 +39,26 @@ def logsumexp(a: Nested, axis: Axes = None, *, keepdims: bool = False) -> Nested
     [0.6931471805599453, 7.0, 4.248354255291589e-18]
     """
     flat, shape = as_numbers(a, "a")
+    weights: list[float] | None = None
+    if b is not None:
+        weights, of_weights = as_numbers(b, "b")
+        flat, weights, shape = broadcast(flat, shape, weights, of_weights)
     shape = shape or (1,)
     axes = as_axes(axis, len(shape))
     kept = [i for i in range(len(shape)) if i not in axes]
     within = offsets(shape, axes)
-    values = [row_logsumexp([flat[start + step] for step in within]) for start in offsets(shape, kept)]
-    if keepdims:
-        return nest(values, [1 if i in axes else n for i, n in enumerate(shape)])
-    return nest(values, [shape[i] for i in kept])
+    values, signs = [], []
+    for start in offsets(shape, kept):
+        row = [flat[start + step] for step in within]
+        if weights is None:
+            value = row_logsumexp(row)
+            sign = value if math.isnan(value) else float(value != -math.inf)
+        else:
+            value, sign = row_weighted(row, [weights[start + step] for step in within])
+        values.append(math.nan if sign < 0 and not return_sign else value)
+        signs.append(sign)
+    left = [1 if i in axes else n for i, n in enumerate(shape)] if keepdims else [shape[i] for i in kept]
+    return (nest(values, left), nest(signs, left)) if return_sign else nest(values, left)
 
 
 def softmax(x: Nested, axis: Axes = None) -> Nested:

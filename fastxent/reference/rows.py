@@ -52,6 +52,35 @@ def row_logsumexp(row: Sequence[float]) -> float:
     return top + math.log1p(rest)
 
 
+def row_weighted(row: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
+    """log |sum b e^x| and the sum's sign. A weight of 0 leaves its element out, as SciPy has it.
+
+    Near the largest element b e^d is b + b expm1(d), so that a difference of nearly equal terms keeps its digits.
+    """
+    counting = [(x, b) for x, b in zip(row, weights, strict=True) if b != 0]
+    special = 0.0
+    for x, b in counting:
+        if math.isnan(x) or math.isnan(b) or (x == -math.inf and math.isinf(b)):
+            special = math.nan
+        elif x == math.inf or math.isinf(b):
+            special += math.copysign(math.inf, b)
+    top = max((x for x, _ in counting), default=-math.inf)
+    total = 0.0
+    if special == 0 and top > -math.inf:
+        terms = []
+        for x, b in counting:
+            terms += [b, b * math.expm1(x - top)] if x - top > -0.5 else [b * exp_difference(x, top)]
+        total = math.fsum(terms)
+        if total != 0:
+            size = math.fsum([-1.0, *terms]) if total > 0 else math.fsum([-1.0, *(-t for t in terms)])
+            near = abs(size) < 0.5
+            return top + (math.log1p(size) if near else math.log(abs(total))), math.copysign(1.0, total)
+    # SciPy has 0 times infinity here
+    if math.isnan(special) or any(b == 0 and not x < math.inf for x, b in zip(row, weights, strict=True)):
+        return math.nan, math.nan
+    return (math.inf, math.copysign(1.0, special)) if special else (-math.inf, 0.0)
+
+
 def row_softmax(row: Sequence[float]) -> list[float]:
     if not has_softmax(row):
         return [math.nan] * len(row)
