@@ -16,6 +16,8 @@ from child import run_python
 import fastxent as fx
 from fastxent import _dispatch, report
 from fastxent.evaluator import Evaluator
+from fastxent.report._numbers import with_error
+from fastxent.report.lines import sections
 from fastxent.results import Bin, Evaluation
 
 INF, NAN = math.inf, math.nan
@@ -77,9 +79,10 @@ x.npy: 1,234,567 rows x 50,304 classes float16, fastxent 1.2.3 (avx2)
   ECE                                  1.50 %  expected calibration error, 3 bins
   MCE                                 20.00 %  largest
 
-  confidence        rows   confidence   accuracy
-  0.000 - 0.500   234,000      30.00 %    10.00 %
-  0.500 - 1.000 1,000,000      87.50 %   100.00 %
+  reliability
+  confidence          rows  mean confidence  accuracy        gap
+  0.000 - 0.500    234,000          30.00 %   10.00 %  -20.00 pp
+  0.500 - 1.000  1,000,000          87.50 %  100.00 %  +12.50 pp
 """
 
 
@@ -113,7 +116,7 @@ def test_golden():
     ],
 )
 def test_with_error(value, error, text):
-    assert report.with_error(value, error) == text
+    assert with_error(value, error) == text
 
 
 def test_report_of_nothing():
@@ -135,22 +138,22 @@ def test_rich(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
     example = replace(EXAMPLE, provenance={**PROVENANCE, "logits": {"name": name}})
-    report.write(example, file := Terminal())
+    report.write(example, file=(file := Terminal()))
     words = file.getvalue()
     assert "\x1b[" in words
     assert name.replace("long/", "") in words
-    for _, lines in report.sections(example):
-        assert all(part in words for line in lines for part in line)
+    for section in sections(report.as_result(example)):
+        assert all(part in words for line in section.lines for part in (line.name, line.value, line.note))
     assert words.count("█") == 2 + 20  # the accuracies of the reliability table
 
 
 def test_no_rich(monkeypatch):
-    report.write(EXAMPLE, file := io.StringIO())
+    report.write(EXAMPLE, file=(file := io.StringIO()))
     assert file.getvalue() == GOLDEN
     monkeypatch.setitem(sys.modules, "rich", None)
     for module in [m for m in sys.modules if m.startswith("rich.")]:
         monkeypatch.delitem(sys.modules, module)
-    report.write(EXAMPLE, file := Terminal())
+    report.write(EXAMPLE, file=(file := Terminal()))
     assert file.getvalue() == GOLDEN
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastxent eval LOGITS LABELS``, ``fastxent info``; a file a command.
+"""The command line, a file a command: ``fastxent eval``, ``fastxent report``, ``fastxent info``.
 
 Exit status 0; 1 for an error in the data, named in one line; 2 for wrong usage; 130 after Ctrl-C.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from fastxent._version import __version__
-from fastxent.cli import eval, info
+from fastxent.cli import eval, info, report
 from fastxent.cli._common import complain, one_line
 
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"fastxent {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (eval, info):
+    for command in (eval, report, info):
         command.add(commands)
     return top
 
@@ -42,6 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the reader of our output has gone; keep Python from complaining once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, IndexError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, IndexError, OSError, MemoryError, ImportError) as error:
         complain(one_line(error))
         return 1

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from fastxent._threads import MOST_THREADS
 
@@ -37,6 +41,34 @@ def bins(text: str) -> int:
 def threads(text: str) -> int:
     """How many threads."""
     return integer(text, 1, MOST_THREADS)
+
+
+@contextmanager
+def targets(parser: argparse.ArgumentParser, inputs: Iterable[str | None], **options: str | None) -> Iterator[None]:
+    """While files are made: that each can be written is seen before an hour of reading, not after it.
+
+    None and "-" are no files. A file that was not there before goes again after an error.
+    """
+    files = [(f"--{name} {file}", Path(file)) for name, file in options.items() if file not in (None, "-")]
+    for name, file in options.items():
+        if file == "":
+            parser.error(f"--{name} wants a file name, or -")
+    before = [Path(file) for file in inputs if file and os.path.exists(file)]
+    for i, (option, path) in enumerate(files):
+        if any(path.exists() and path.samefile(other) for other in before):
+            parser.error(f"{option} would overwrite its own input")
+        if any(path.absolute() == other.absolute() for _, other in files[:i]):
+            parser.error(f"{option} would overwrite another output")
+    fresh = [path for _, path in files if not path.exists()]
+    try:
+        for _, path in files:
+            with open(path, "a"):
+                pass
+        yield
+    except BaseException:
+        for path in fresh:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def complain(words: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from fastxent import report
 from fastxent._threads import set_num_threads
-from fastxent.cli._common import bins, complain, threads, topk
+from fastxent.cli._common import bins, complain, targets, threads, topk
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation
 
@@ -28,6 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
     ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
+    ev.add_argument("--html", metavar="FILE", help="write one HTML file with plots, too")
     ev.add_argument("--topk", type=topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
     ev.add_argument("--bins", type=bins, default=15, metavar="N", help="bins of the reliability table (15)")
     ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")
@@ -48,26 +48,17 @@ def _eval(args: argparse.Namespace) -> int:
         args.parser.error("a file of logits is wanted, or --demo")
     if not args.demo and not labels:
         args.parser.error("a file of labels is wanted")
-    if args.json == "":
-        args.parser.error("--json wants a file name, or -")
+    if args.html == "-":
+        args.parser.error("--html wants a file name")
+    if args.html:
+        report.require_html()
     if args.threads:
         set_num_threads(args.threads)
-    target = None if args.json in (None, "-") else Path(args.json)
-    fresh = target is not None and not target.exists()
-    if target is not None:
-        if any(target.exists() and target.samefile(f) for f in (args.logits, labels) if f and os.path.exists(f)):
-            args.parser.error(f"--json {target} would overwrite its own input")
-        with open(target, "a"):  # whether it can be written is seen before an hour of reading, not after it
-            pass
-    try:
-        return _run_eval(args, labels, target)
-    except BaseException:
-        if fresh and target is not None:
-            target.unlink(missing_ok=True)
-        raise
+    with targets(args.parser, (args.logits, labels), json=args.json, html=args.html):
+        return _run_eval(args, labels)
 
 
-def _run_eval(args: argparse.Namespace, labels: str | None, target: Path | None) -> int:
+def _run_eval(args: argparse.Namespace, labels: str | None) -> int:
     if args.demo:
         folder = files("fastxent.data")
         with as_file(folder / "digits_logits.npy") as x, as_file(folder / "digits_labels.npy") as y:
@@ -79,9 +70,11 @@ def _run_eval(args: argparse.Namespace, labels: str | None, target: Path | None)
     if args.json == "-":
         print(_json(result))
     else:
-        if target is not None:
-            target.write_text(_json(result) + "\n")
+        if args.json:
+            Path(args.json).write_text(_json(result) + "\n")
         report.write(result)
+    if args.html:
+        Path(args.html).write_text(report.html(result), "utf-8")
     if args.strict and (result.invalid or result.nonfinite):
         what = [
             f"{count:,} {name if count > 1 else name[:-1]}, the first in row {first}"

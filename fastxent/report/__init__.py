@@ -1,5 +1,14 @@
-"""A result for reading: as text, with rich on a terminal."""
+"""Results for reading: as text, and as one HTML file with plots; several side by side.
 
-from fastxent.report.plain import number, percent, sections, text, title, with_error, write
+>>> import numpy as np, fastxent as fx
+>>> from fastxent import report
+>>> result = fx.evaluate(np.array([[2.0, 0.0], [0.0, 0.0]]), [0, 1])
+>>> report.html(result)[:15]  # with the extra: pip install "fastxent[report]"
+'<!doctype html>'
+"""
 
-__all__ = ["number", "percent", "sections", "text", "title", "with_error", "write"]
+from fastxent.report.page import html, require_html
+from fastxent.report.plain import text, title, write
+from fastxent.report.reading import Result, as_result, read
+
+__all__ = ["Result", "as_result", "html", "read", "require_html", "text", "title", "write"]

@@ -1,156 +1,162 @@
-"""An evaluation as text: a table with rich on a terminal, plain lines elsewhere."""
+"""A report as text: with rich on a terminal, plain lines elsewhere; several results side by side."""
 
 from __future__ import annotations
 
 import sys
-from math import isfinite, isinf, isnan
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
-from fastxent.results import Evaluation
+from fastxent.report import tables
+from fastxent.report._numbers import visible
+from fastxent.report.lines import sections
+from fastxent.report.reading import Result, results_of_one_kind
 
-Line = tuple[str, str, str]  # name, value, note
-Section = tuple[str, list[Line]]
-
-
-def number(x: float, digits: int = 6) -> str:
-    """A float for reading."""
-    return f"{x:.{digits}g}"
+MOST_ROWS = 20  # of a table in the text
+LONGEST = 28  # of a result's name above its column
 
 
-def with_error(x: float, error: float) -> str:
-    """A value and its error, to the same place: 0.1234 ± 0.0056."""
-    if isnan(error) or error == 0.0 or not isfinite(x):
-        return number(x)
-    if isinf(error):
-        return f"{number(x)} ± inf"
-    # two digits of the error
-    places = max(0, 1 - int(f"{error:.1e}".partition("e")[2]))
-    if abs(x) >= 1e15 or error >= 1e15 or places > 15:
-        return f"{number(x)} ± {error:.2g}"
-    return f"{x:.{places}f} ± {error:.{places}f}"
-
-
-def percent(x: float) -> str:
-    """A share."""
-    return "nan" if isnan(x) else f"{100 * x:.2f} %"
-
-
-def sections(e: Evaluation) -> list[Section]:
-    """The lines of the report, in groups."""
-    counts: list[Line] = [("rows", f"{e.rows:,}", f"{e.used:,} used")]
-    if e.ignored:
-        counts.append(("ignored", f"{e.ignored:,}", "label equal to ignore_index"))
-    if e.invalid:
-        counts.append(("invalid labels", f"{e.invalid:,}", f"out of range, the first in row {e.first_invalid}"))
-    if e.nonfinite:
-        counts.append(("non-finite rows", f"{e.nonfinite:,}", f"left out, the first is row {e.first_nonfinite}"))
-    if e.infinite:
-        counts.append(("infinite losses", f"{e.infinite:,}", "label masked by -inf; they stay in the mean"))
-    return [
-        ("rows", counts),
-        (
-            "loss",
-            [
-                ("cross-entropy", with_error(e.cross_entropy, e.cross_entropy_stderr), "nats"),
-                ("", number(e.bits), "bits"),
-                ("perplexity", with_error(e.perplexity, e.perplexity_stderr), ""),
-                ("exp(-CE)", percent(e.accuracy_bound), "lower bound of the next line"),
-                ("expected accuracy", percent(e.expected_accuracy), "mean probability of the label"),
-                ("z-loss", number(e.z_loss), "mean squared log-sum-exp"),
-            ],
-        ),
-        (
-            "hits",
-            [
-                ("accuracy", _share_with_error(e.accuracy, e.accuracy_stderr), ""),
-                *((f"top-{k}", percent(share), "") for k, share in e.topk.items() if k > 1),
-                ("mean rank", number(e.mean_rank), "classes before the label"),
-                ("mean reciprocal rank", number(e.mean_reciprocal_rank), ""),
-            ],
-        ),
-        (
-            "confidence",
-            [
-                ("predictive entropy", number(e.entropy), "nats, mean"),
-                ("Brier score", number(e.brier), "0 to 2"),
-                ("ECE", percent(e.ece), f"expected calibration error, {len(e.reliability)} bins"),
-                ("MCE", percent(e.mce), "largest"),
-            ],
-        ),
-    ]
-
-
-def _share_with_error(share: float, error: float) -> str:
-    return percent(share) if isnan(error) else f"{100 * share:.2f} ± {100 * error:.2f} %"
-
-
-def title(e: Evaluation) -> str:
+def title(result: Any) -> str:
     """One line: what was evaluated, by what."""
-    p = e.provenance
-    name = p.get("logits", {}).get("name", "logits")
-    dtype = p.get("logits", {}).get("dtype", "")
+    r = results_of_one_kind([result])[0]
+    p = r.block("provenance")
+    blocks = [p.get(key) for key in ("logits", "base", "other")]
+    inputs = [x for x in blocks if isinstance(x, dict)]
+    name = ", ".join(visible(x["name"]) for x in inputs if "name" in x) or r.name
+    dtypes = ", ".join(dict.fromkeys(visible(x["dtype"]) for x in inputs if "dtype" in x))
     classes = p.get("classes")
-    shape = f"{e.rows:,} rows" if classes is None else f"{e.rows:,} rows x {classes:,} classes"
-    return f"{name}: {shape} {dtype}".rstrip() + f", fastxent {p['fastxent']} ({p['level']})"
+    rows = r.count("rows") or 0
+    shape = f"{rows:,} rows x {classes:,} classes" if isinstance(classes, int) else f"{rows:,} rows"
+    by = f", fastxent {visible(p['fastxent'])}" if "fastxent" in p else ""
+    level = f" ({visible(p['level'])})" if by and "level" in p else ""
+    return f"{name}: {shape} {dtypes}".rstrip() + by + level
 
 
-def text(e: Evaluation) -> str:
-    """The whole report as plain text."""
-    lines = [title(e)]
-    for _, rows in sections(e):
+def text(*results: Any) -> str:
+    """The whole report as plain text.
+
+    Parameters
+    ----------
+    *results
+        Results of `evaluate`, or of `compare`, their dictionaries, or what `read` gives: one, or several, which are set
+        side by side.
+
+    Raises
+    ------
+    ValueError
+        For none, for results of two kinds, and for a field of the wrong kind.
+
+    Examples
+    --------
+    >>> import numpy as np, fastxent as fx
+    >>> from fastxent import report
+    >>> words = report.text(fx.evaluate(np.array([[2.0, 0.0], [0.0, 0.0]]), [0, 1]))
+    >>> [line for line in words.splitlines() if "accuracy" in line][1]
+    '  accuracy                    50.00 ± 50.00 %'
+    """
+    found = results_of_one_kind(results)
+    lines = [f"{r.name}: {title(r)}" if len(found) > 1 else title(r) for r in found]
+    if len(found) > 1:
+        head, blocks = _side_by_side(found)
+        return "\n".join([*lines, "", *_aligned([head, *(row for block in blocks for row in [[], *block])])]) + "\n"
+    parts = sections(found[0])
+    name = max((len(line.name) for s in parts for line in s.lines), default=0)
+    for section in parts:
         lines.append("")
-        lines += [f"  {name:<21}{value:>22}  {note}".rstrip() for name, value, note in rows]
-    lines += ["", "  confidence        rows   confidence   accuracy"]
-    lines += [
-        f"  {b.lower:.3f} - {b.upper:.3f} {b.count:>9,} {percent(b.confidence):>12} {percent(b.accuracy):>10}"
-        for b in e.reliability
-        if b.count
-    ]
+        lines += [
+            f"  {line.name:<{max(21, name + 1)}}{line.value:>22}  {line.note}".rstrip() for line in section.lines
+        ]
+    for table in tables.tables(found):
+        short = replace(table, rows=table.rows[:MOST_ROWS])
+        lines += ["", f"  {table.caption}", *_aligned([short.head, *short.rows])]
+        if len(table.rows) > MOST_ROWS or table.note:
+            lines.append("  ...")
     return "\n".join(lines) + "\n"
 
 
-def write(e: Evaluation, file: TextIO | None = None) -> None:
+def _side_by_side(results: Sequence[Result]) -> tuple[list[str], list[list[list[str]]]]:
+    found = tables.side_by_side(results)
+    return [_shortened(cell) for cell in found[0].head], [table.rows for table in found]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 13]}...{name[-10:]}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns: the first and an unnamed last to the left, the others to the right."""
+    count = max(map(len, rows))
+    width = [max((_columns(row[i]) for row in rows if row), default=0) for i in range(count)]
+    left = {0, count - 1} if rows[0] and rows[0][-1] == "" else {0}
+    lines = []
+    for row in rows:
+        cells = [
+            cell + " " * (width[i] - _columns(cell)) if i in left else " " * (width[i] - _columns(cell)) + cell
+            for i, cell in enumerate(row)
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines
+
+
+def _columns(words: str) -> int:
+    """Columns of a terminal that words take: wide characters two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in words)
+
+
+def write(*results: Any, file: TextIO | None = None) -> None:
     """Write the report: with rich, where it is installed and `file` is a terminal, else as plain text."""
     file = sys.stdout if file is None else file
     if file is None:  # closed by whoever started us
         return
-    if file.isatty():
+    if file.isatty() and len(results) == 1:
         try:
             import rich.console
         except ImportError:
             pass
         else:
+            (r,) = results_of_one_kind(results)
             console = rich.console.Console(file=file, highlight=False, markup=False)
-            console.print(title(e), soft_wrap=True)
-            for part in _rich(e):
+            console.print(title(r), soft_wrap=True)
+            for part in _rich(r):
                 console.print(part)
             return
-    plain = text(e)
+    plain = text(*results)
     try:
         plain.encode(file.encoding or "utf-8")
     except UnicodeEncodeError:
-        plain = plain.replace("±", "+/-").encode("ascii", "replace").decode()
+        plain = plain.replace("±", "+/-").replace("Δp", "delta p").encode("ascii", "replace").decode()
     file.write(plain)
 
 
-def _rich(e: Evaluation) -> list[Any]:
+def _rich(r: Result) -> list[Any]:
     from rich import box
-    from rich.table import Table
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
-    main = Table(box=box.SIMPLE_HEAD, show_header=False)
+    main = RichTable(box=box.SIMPLE_HEAD, show_header=False)
     main.add_column()
     main.add_column(justify="right", style="bold")
     main.add_column(style="dim")
-    for _, rows in sections(e):
-        for i, line in enumerate(rows):
-            main.add_row(*line, end_section=i == len(rows) - 1)
-    bins = Table(title="reliability", box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("confidence", "rows", "mean confidence", "accuracy", ""):
-        bins.add_column(name, justify="left" if name in ("confidence", "") else "right")
-    for b in e.reliability:
-        if b.count:
-            bar = "█" * round(20 * b.accuracy)
-            bins.add_row(
-                f"{b.lower:.3f} - {b.upper:.3f}", f"{b.count:,}", percent(b.confidence), percent(b.accuracy), bar
-            )
-    return [main, bins]
+    for section in sections(r):
+        for i, line in enumerate(section.lines):
+            main.add_row(line.name, line.value, line.note, end_section=i == len(section.lines) - 1)
+    parts: list[Any] = [main]
+    for table in tables.tables([r]):
+        shown = RichTable(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
+        bars = _bars(r) if table.key == "reliability" else []
+        for i, name in enumerate([*table.head, *([""] if bars else [])]):
+            shown.add_column(Text(name), justify="right" if 0 < i < len(table.head) else "left")
+        for i, row in enumerate(table.rows[:MOST_ROWS]):
+            shown.add_row(*map(Text, row), *bars[i : i + 1])
+        parts.append(shown)
+        if len(table.rows) > MOST_ROWS or table.note:
+            parts.append(Text("  ..."))
+    return parts
+
+
+def _bars(r: Result) -> list[str]:
+    """The accuracies of the reliability table, drawn."""
+    shown = [b for b in r.rows("reliability") if r.as_number(b.get("count"), "reliability: count")]
+    shares = [r.as_number(b.get("accuracy"), "reliability: accuracy") or 0.0 for b in shown]
+    return ["█" * round(20 * share) if 0 <= share <= 1 else "" for share in shares]
