@@ -156,7 +156,7 @@ LAYERS = {
     "evaluation": 3, "evaluator": 3, "results": 3,
     "binary": 4, "distributions": 4, "divergences": 4, "elementwise": 4, "labels": 4, "losses": 4,
     "_arrays": 5, "_contingency": 5, "_dispatch": 5, "_elements": 5, "_exact": 5, "_pairs": 5, "_progress": 5,
-    "_reduction": 5, "_rows": 5, "_tables": 5, "_targets": 5, "_threads": 5, "_version": 5, "config": 5, "data": 5, "sources": 5,
+    "_reduction": 5, "_rows": 5, "_joint": 5, "_targets": 5, "_threads": 5, "_version": 5, "config": 5, "data": 5, "sources": 5,
     "_kernels": 6,
 }  # fmt: skip
 # the one arrow up, within a function: evaluate hands a Dask array over to the module that depends on Dask
