@@ -1,5 +1,6 @@
 """A result for reading: as text, with rich on a terminal."""
 
-from fastxent.report.plain import number, percent, sections, text, title, with_error, write
+from fastxent.report.plain import sections, text, title, with_error, write
+from fastxent.report.tables import Table, number, percent, tables
 
-__all__ = ["number", "percent", "sections", "text", "title", "with_error", "write"]
+__all__ = ["Table", "number", "percent", "sections", "tables", "text", "title", "with_error", "write"]

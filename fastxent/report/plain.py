@@ -6,15 +6,11 @@ import sys
 from math import isfinite, isinf, isnan
 from typing import Any, TextIO
 
+from fastxent.report.tables import number, percent, tables
 from fastxent.results import Evaluation
 
 Line = tuple[str, str, str]  # name, value, note
 Section = tuple[str, list[Line]]
-
-
-def number(x: float, digits: int = 6) -> str:
-    """A float for reading."""
-    return f"{x:.{digits}g}"
 
 
 def with_error(x: float, error: float) -> str:
@@ -30,11 +26,6 @@ def with_error(x: float, error: float) -> str:
     return f"{x:.{places}f} ± {error:.{places}f}"
 
 
-def percent(x: float) -> str:
-    """A share."""
-    return "nan" if isnan(x) else f"{100 * x:.2f} %"
-
-
 def sections(e: Evaluation) -> list[Section]:
     """The lines of the report, in groups."""
     counts: list[Line] = [("rows", f"{e.rows:,}", f"{e.used:,} used")]
@@ -44,18 +35,29 @@ def sections(e: Evaluation) -> list[Section]:
         counts.append(("invalid labels", f"{e.invalid:,}", f"out of range, the first in row {e.first_invalid}"))
     if e.nonfinite:
         counts.append(("non-finite rows", f"{e.nonfinite:,}", f"left out, the first is row {e.first_nonfinite}"))
+    if e.masked:
+        counts.append(("masked rows", f"{e.masked:,}", "left out by mask, lengths or shift"))
     if e.infinite:
         counts.append(("infinite losses", f"{e.infinite:,}", "label masked by -inf; they stay in the mean"))
+    if e.used and e.weight != e.used and not isnan(e.weight):
+        counts.append(("sum of weights", number(e.weight), "means and shares are weighted"))
     return [
         ("rows", counts),
         (
             "loss",
             [
                 ("cross-entropy", with_error(e.cross_entropy, e.cross_entropy_stderr), "nats"),
+                *_there(
+                    "", e.cross_entropy_cluster_stderr, f"± {e.cross_entropy_cluster_stderr:.2g}", "error by groups"
+                ),
                 ("", number(e.bits), "bits"),
                 ("perplexity", with_error(e.perplexity, e.perplexity_stderr), ""),
+                *_there("bits per byte", e.bits_per_byte, number(e.bits_per_byte), ""),
+                *_there("word perplexity", e.word_perplexity, number(e.word_perplexity), ""),
                 ("exp(-CE)", percent(e.accuracy_bound), "lower bound of the next line"),
                 ("expected accuracy", percent(e.expected_accuracy), "mean probability of the label"),
+                *_there("label entropy", e.label_entropy, number(e.label_entropy), "loss of their frequencies"),
+                *_there("explained", e.explained, percent(e.explained), "share of it that the model saves"),
                 ("z-loss", number(e.z_loss), "mean squared log-sum-exp"),
             ],
         ),
@@ -63,9 +65,22 @@ def sections(e: Evaluation) -> list[Section]:
             "hits",
             [
                 ("accuracy", _share_with_error(e.accuracy, e.accuracy_stderr), ""),
+                *_there(
+                    "", e.accuracy_cluster_stderr, f"± {100 * e.accuracy_cluster_stderr:.2f} %", "error by groups"
+                ),
                 *((f"top-{k}", percent(share), "") for k, share in e.topk.items() if k > 1),
                 ("mean rank", number(e.mean_rank), "classes before the label"),
                 ("mean reciprocal rank", number(e.mean_reciprocal_rank), ""),
+                *(
+                    _there(
+                        "mutual information",
+                        e.classes.mutual_information,
+                        number(e.classes.mutual_information),
+                        "of label and prediction, nats",
+                    )
+                    if e.classes
+                    else []
+                ),
             ],
         ),
         (
@@ -78,6 +93,11 @@ def sections(e: Evaluation) -> list[Section]:
             ],
         ),
     ]
+
+
+def _there(name: str, x: float, value: str, note: str) -> list[Line]:
+    """A line, where there is something to say."""
+    return [] if isnan(x) else [(name, value, note)]
 
 
 def _share_with_error(share: float, error: float) -> str:
@@ -106,6 +126,12 @@ def text(e: Evaluation) -> str:
         for b in e.reliability
         if b.count
     ]
+    for table in tables(e):
+        widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
+        lines += ["", f"  {table.title}"]
+        for row in (table.head, *table.rows):
+            first, *rest = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+            lines.append("  " + "   ".join([row[0].ljust(len(first)), *rest]))
     return "\n".join(lines) + "\n"
 
 
@@ -153,4 +179,12 @@ def _rich(e: Evaluation) -> list[Any]:
             bins.add_row(
                 f"{b.lower:.3f} - {b.upper:.3f}", f"{b.count:,}", percent(b.confidence), percent(b.accuracy), bar
             )
-    return [main, bins]
+    more = []
+    for table in tables(e):
+        one = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+        for i, name in enumerate(table.head):
+            one.add_column(name, justify="right" if i else "left")
+        for row in table.rows:
+            one.add_row(*row)
+        more.append(one)
+    return [main, bins, *more]
