@@ -7,7 +7,7 @@ is exact: merging, squares of sums, and a quotient that is rounded once (Python'
 from __future__ import annotations
 
 from fractions import Fraction
-from math import inf, nan, sqrt
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -123,15 +123,24 @@ def to_float(x: Fraction) -> float:
         return inf if x > 0 else -inf
 
 
-def standard_error(total: ExactSum, squares: ExactSum, n: int) -> float:
-    """sqrt((E[x^2] - E[x]^2) / (n - 1)), the error of a mean of n independent values, from exact sums.
+def two_product(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Arrays whose sum is x y exactly: the product and, where there is any, its rounding error.
 
-    NaN for n < 2 and where a value was not finite.
+    Dekker, Numer. Math. 18 (1971). Exact for sizes between 2^-480 and 2^500; a product beyond is as it rounds.
     """
-    if n < 2 or total.special() is not None or squares.special() is not None:
-        return nan
-    mean = total.fraction() / n
-    return sqrt(max(0.0, to_float((squares.fraction() / n - mean * mean) / (n - 1))))
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        high = x * y
+        split = 134217729.0 * x  # 2^27 + 1
+        a = split - (split - x)
+        b = x - a
+        split = 134217729.0 * y
+        c = split - (split - y)
+        d = y - c
+        low = ((a * c - high) + a * d + b * c) + b * d
+    if not low.any():
+        return (high,)
+    low[~np.isfinite(low)] = 0.0
+    return high, low
 
 
 class ExactSums:
@@ -153,13 +162,9 @@ class ExactSums:
         """Add contiguous values to one sum."""
         kernels.add_exact(self._limbs[place], values)
 
-    def add_squares(self, place: int, values: NDArray[np.float64]) -> None:
-        """Add the exact squares of contiguous values to one sum."""
-        kernels.add_exact_squares(self._limbs[place], values)
-
-    def add_at(self, first: int, places: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        """Add each value to the sum `first` + its place."""
-        kernels.add_exact_at(self._limbs[first:], places, values)
+    def add_products(self, place: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        """Add the exact products of values to one sum."""
+        kernels.add_exact_products(self._limbs[place], x, y)
 
     def merged(self, other: ExactSums) -> ExactSums:
         """A table with the sums of both, sum by sum. 2^30 tables' limbs add up before they could overflow."""

@@ -94,7 +94,7 @@ def evaluate(
     threads = None if source.in_memory else max(1, get_num_threads() - 1)
     with progress_bar(progress, rows, source.name) as done:
         for block, some in read_ahead((source, targets), ranges, (row_bytes, targets.dtype.itemsize)):
-            evaluator._update(block, some, None, threads)
+            evaluator._update(block, some, None, {}, threads)
             done(len(block))
     result = evaluator.result()
     result.provenance.update(

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
-from math import inf, nan
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent import _dispatch
-from fastxent._arrays import Labels, Logits, as_labels, as_logits
-from fastxent._dispatch import kernels
-from fastxent._exact import ExactSums, standard_error
+from fastxent._arrays import Labels, Logits, as_labels
+from fastxent._columns import Columns, as_int64
+from fastxent._inputs import Inputs
+from fastxent._parts import COUNTS, FIRST, Layout, check_parts, new_parts, of_classes, of_groups
 from fastxent._rows import STATS, block_rows, run
+from fastxent._state import keys_of, whole, whole_or_none
+from fastxent._summary import summary
 from fastxent._threads import default_floats
-from fastxent._version import __version__
-from fastxent.results import Bin, Evaluation
+from fastxent.results import Evaluation
 from fastxent.sources.array import ArraySource
 
 STATE_FORMAT = "fastxent.Evaluator"
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 # columns of the kernels' row statistics (_kernels/finish.pxi, RowStats); the last two are integers
-LOSS, LSE, P_LABEL, CONFIDENCE, ENTROPY, BRIER, ARGMAX, RANK = range(8)
-# the accumulator's exact sums; the confidences of the bins follow
-SUMS = ("loss", "loss_squared", "lse_squared", "p_label", "entropy", "brier", "reciprocal_rank")
-# counts, which merge by addition
-COUNTS = ("rows", "ignored", "invalid", "nonfinite", "infinite", "rank")
+NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
+ARGMAX, RANK = 6, 7
+LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
 
-COPY_ELEMENTS = 1 << 20  # of a block whose class axis must be made contiguous
-LN2 = 0.6931471805599453
+# what became of a row, in `--per-row` files too
+USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)
+
+Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]], None]
 
 
 class Evaluator:
@@ -45,13 +47,18 @@ class Evaluator:
         Number of bins of the reliability table.
     ignore_index
         Rows with this label are left out.
+    worst
+        How many rows of the largest losses are kept.
+    inputs, temperature, classes, binary
+        What the scores are: "logits", "log_probs" or "probs"; what the logits are divided by; how many columns are
+        used, where the others are padding; whether there is one score a row, that of the second of two classes.
     logits_dtype
         "bfloat16" where the logits are raw 16-bit integers that stand for it.
 
     Raises
     ------
     ValueError
-        For a k or a number of bins below 1.
+        For a k or a number of bins below 1, and for options that are none of these.
 
     Notes
     -----
@@ -77,109 +84,195 @@ class Evaluator:
         topk: Iterable[int] = (1, 5),
         bins: int = 15,
         ignore_index: int = -100,
+        worst: int = 10,
+        inputs: str = "logits",
+        temperature: float = 1.0,
+        classes: int | None = None,
+        binary: bool = False,
         logits_dtype: str | None = None,
     ) -> None:
-        self._topk = tuple(sorted({_positive(k, "topk") for k in topk}))
-        self._bins = _positive(bins, "bins")
+        self._topk = tuple(sorted({_at_least(1, k, "topk") for k in topk}))
+        self._bins = _at_least(1, bins, "bins")
         self._ignore_index = operator.index(ignore_index)
+        self._worst = _at_least(0, worst, "worst")
+        self._inputs = Inputs(inputs, temperature, classes, binary)
         self._logits_dtype = logits_dtype
         self._row_format = _dispatch.row_format
-        self._classes: int | None = None
+        self._layout: Layout | None = None  # what the blocks bring, from the first one on
         self._next = 0  # row number that an update without `start` begins with
         self._counts = dict.fromkeys(COUNTS, 0)
-        self._first: dict[str, int | None] = {"invalid": None, "nonfinite": None}
-        self._hits = dict.fromkeys(self._topk, 0)
-        self._bin_counts: NDArray[np.int64] = np.zeros((2, self._bins), np.int64)  # rows, hits
-        self._sums = ExactSums(len(SUMS) + self._bins)
+        self._first: dict[str, int | None] = dict.fromkeys(FIRST)
+        self._parts: dict[str, Any] = {}  # by name; each has merged, state and a way back
 
     @property
     def options(self) -> dict[str, Any]:
         """The options, JSON-able; accumulators merge where theirs are equal."""
-        return {"topk": list(self._topk), "bins": self._bins, "ignore_index": self._ignore_index}
+        return {
+            "topk": list(self._topk),
+            "bins": self._bins,
+            "ignore_index": self._ignore_index,
+            "worst": self._worst,
+            "inputs": self._inputs.inputs,
+            "temperature": self._inputs.temperature,
+            "classes": self._inputs.classes,
+            "binary": self._inputs.binary,
+        }
 
-    def update(self, logits: ArrayLike, labels: ArrayLike, *, start: int | None = None) -> None:
+    def update(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        *,
+        start: int | None = None,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        byte_counts: ArrayLike | None = None,
+        word_counts: ArrayLike | None = None,
+    ) -> None:
         """Add a block of rows.
 
         Parameters
         ----------
         logits
-            Shape (..., C), of the dtypes and strides that `cross_entropy` takes.
+            Shape (..., C), of the dtypes and strides that `cross_entropy` takes; (...) or (..., 1) where binary.
         labels
             Class indices of shape (...), of any integer dtype. A label out of range is counted and left out.
         start
             Row number of the block's first row; by default the one after the last block's.
+        groups, sample_weight, mask, byte_counts, word_counts
+            As `evaluate` has them, of the labels' shape. What one block has all must have.
 
         Raises
         ------
         TypeError, ValueError
-            For dtypes and shapes as `cross_entropy`, and for another number of classes than before.
+            For dtypes and shapes as `cross_entropy`, and for another number of classes or other columns than before.
         """
-        self._update(logits, labels, start, None)
+        columns = {
+            "groups": groups,
+            "sample_weight": sample_weight,
+            "mask": mask,
+            "byte_counts": byte_counts,
+            "word_counts": word_counts,
+        }
+        self._update(logits, labels, start, columns)
 
-    def _update(self, logits: ArrayLike, labels: ArrayLike, start: int | None, threads: int | None) -> None:
-        x = as_logits(logits, logits_dtype=self._logits_dtype)
-        if x.array.ndim == 0 or x.array.shape[-1] == 0:
-            raise ValueError(f"logits of shape {x.array.shape} have no class")
-        classes = x.array.shape[-1]
-        if self._classes not in (None, classes):
-            raise ValueError(f"logits have {classes} classes, but those before had {self._classes}")
+    def _update(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        start: int | None,
+        columns: Mapping[str, Any],
+        threads: int | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        x = self._inputs.check(logits, self._logits_dtype)
+        checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels")
+        beside = Columns(columns, checked.array.shape)
+        layout = Layout.of(self._inputs.width(x.array.shape[-1]), beside)
         if self._row_format != _dispatch.row_format:
             raise ValueError(f"rows of row format {self._row_format} and {_dispatch.row_format} do not mix")
-        checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels")
-        row = self._next if start is None else operator.index(start)
-        block = Evaluator(topk=self._topk, bins=self._bins, ignore_index=self._ignore_index)
-        for part, targets in _contiguous(x, checked):
-            size = block_rows(targets.array.size, classes)
-            stats = np.empty((size, 8))
-            status = np.empty(size, np.uint8)
-            axis = part.array.ndim - 1
-            for n, ignored, invalid in run(
-                STATS, part, axis, labels=targets, stats=stats, status=status, threads=threads
-            ):
-                with default_floats():
-                    block._count(stats[:n], status[:n], row, ignored, invalid)
-                row += n
-        block._classes = classes
-        block._next = row
+        self._check_layout(layout)
+        first = self._next if start is None else operator.index(start)
+        targets = ArraySource(checked.array, None)
+        block = Evaluator(**self.options)
+        block._adopt(layout)
+        for a, b, part in self._inputs.blocks(x, first):
+            with default_floats():
+                values = beside.read(a, b, first)
+                numbers = as_int64(targets.read(a, b), self._ignore_index)
+            block._score(part, numbers, values, first + a, threads, sink)
+        block._next = first + checked.array.size
         self.merge(block)
 
-    def _count(
-        self, stats: NDArray[np.float64], status: NDArray[np.uint8], row: int, ignored: int, invalid: int
+    def _check_layout(self, layout: Layout) -> None:
+        if self._layout not in (None, layout):
+            raise ValueError(f"rows of {layout.words_of()} do not go with those before, of {self._layout.words_of()}")
+
+    def _adopt(self, layout: Layout) -> None:
+        self._layout = layout
+        self._parts = new_parts(layout, self._topk, self._worst)
+
+    def _score(
+        self,
+        x: Logits,
+        labels: NDArray[np.int64],
+        columns: Mapping[str, NDArray[Any]],
+        row: int,
+        threads: int | None,
+        sink: Sink | None,
     ) -> None:
-        """Add the row statistics of one block of the kernels."""
-        counts, sums = self._counts, self._sums
+        """Run the kernels over a block and add what they find."""
+        ignore = self._ignore_index
+        read = labels
+        if "mask" in columns:
+            read = np.where(columns["mask"], labels, ignore)
+        size = block_rows(labels.size, x.array.shape[-1])
+        stats, status = np.empty((size, 8)), np.empty(size, np.uint8)
+        done = 0
+        targets = Labels(read, LABEL_CODE, ignore & 0xFFFFFFFFFFFFFFFF)
+        for n, _, _ in run(STATS, x, 1, labels=targets, stats=stats, status=status, threads=threads):
+            some = slice(done, done + n)
+            with default_floats():
+                self._count(
+                    stats[:n], status[:n], labels[some], {k: v[some] for k, v in columns.items()}, row + done
+                )
+            if sink is not None:
+                sink(row + done, stats[:n], status[:n], labels[some])
+            done += n
+
+    def _count(
+        self,
+        stats: NDArray[np.float64],
+        status: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        columns: dict[str, NDArray[Any]],
+        row: int,
+    ) -> None:
+        """Add the row statistics of one block of the kernels; `status` becomes one of USED, IGNORED, ..."""
+        counts, layout = self._counts, self._layout
+        assert layout is not None
+        status[(status == USED) & np.isnan(stats[:, 0])] = NONFINITE
+        if "mask" in columns:
+            status[~columns["mask"]] = MASKED
+        by_status = np.bincount(status, minlength=5).tolist()
         counts["rows"] += len(status)
-        counts["ignored"] += ignored
-        counts["invalid"] += invalid
-        if invalid:
-            self._first["invalid"] = _smallest(self._first["invalid"], row + int(np.argmax(status == 2)))
-        used = status == 0
-        losses = stats[:, LOSS]
-        bad = used & np.isnan(losses)
-        if bad.any():
-            counts["nonfinite"] += int(np.count_nonzero(bad))
-            self._first["nonfinite"] = _smallest(self._first["nonfinite"], row + int(np.argmax(bad)))
-            used &= ~bad
-        if not used.all():
-            stats = stats[used]
+        for name, code in (("ignored", IGNORED), ("invalid", INVALID), ("nonfinite", NONFINITE), ("masked", MASKED)):
+            counts[name] += by_status[code]
+            if name in FIRST and by_status[code]:
+                self._first[name] = smallest(self._first[name], row + int(np.argmax(status == code)))
+        used = status == USED
+        everything = by_status[USED] == len(status)
+        kept = stats if everything else stats[used]
         # a column each, contiguous
-        loss, lse, p_label, confidence, entropy, brier = np.ascontiguousarray(stats[:, :ARGMAX].T)
-        rank = np.ascontiguousarray(stats[:, RANK]).view(np.int64)
+        value = dict(zip(NAMES, np.ascontiguousarray(kept[:, : len(NAMES)].T), strict=True))
+        argmax, rank = np.ascontiguousarray(kept[:, ARGMAX:].T).view(np.int64)
+        rows = np.arange(row, row + len(status)) if everything else row + np.flatnonzero(used)
+        if not everything:
+            labels = labels[used]
+        of_used = columns if everything else {name: column[used] for name, column in columns.items()}
+        weights = of_used.get("sample_weight")
+        loss, hit = value["loss"], rank == 0
         counts["infinite"] += int(np.count_nonzero(loss == inf))
-        counts["rank"] += int(rank.sum())
-        for k in self._topk:
-            self._hits[k] += int(np.count_nonzero(rank < k))
-        sums.add(SUMS.index("loss"), loss)
-        sums.add_squares(SUMS.index("loss_squared"), loss)
-        sums.add_squares(SUMS.index("lse_squared"), lse)
-        sums.add(SUMS.index("p_label"), p_label)
-        sums.add(SUMS.index("entropy"), entropy)
-        sums.add(SUMS.index("brier"), brier)
-        sums.add(SUMS.index("reciprocal_rank"), np.reciprocal(rank + 1.0))
+        value |= {f"top{k}": (rank < k).astype(np.float64) for k in self._topk}
+        value["accuracy"] = hit.astype(np.float64)
+        value["rank"] = rank.astype(np.float64)
+        value["reciprocal_rank"] = np.reciprocal(rank + 1.0)
+        value["lse_squared"] = value["lse"] * value["lse"]
+        value |= {name: of_used[name].astype(np.float64) for name in ("byte_counts", "word_counts") if name in of_used}
+        parts = self._parts
+        parts["means"].add(value, weights)
+        parts["quantiles"].add(loss)
+        parts["worst"].add(loss, rows, labels, argmax)
+        confidence = value["confidence"]
         bins = np.minimum((confidence * self._bins).astype(np.int64), self._bins - 1)
-        sums.add_at(len(SUMS), bins, confidence)
-        self._bin_counts[0] += np.bincount(bins, minlength=self._bins)
-        self._bin_counts[1] += np.bincount(bins[rank == 0], minlength=self._bins)
+        if weights is None:
+            parts["bins"].add(bins, [None, hit], [(confidence,)])
+        else:
+            parts["bins"].add(bins, [None, hit], [(weights * confidence,), (weights * value["accuracy"],), (weights,)])
+        of_classes(parts, layout, labels, argmax, loss, weights)
+        if layout.groups:
+            of_groups(parts["groups"], layout, columns, used, value, weights)
 
     def merge(self, other: Evaluator) -> None:
         """Add another accumulator. The order of merging changes no bit of a result.
@@ -187,22 +280,24 @@ class Evaluator:
         Raises
         ------
         ValueError
-            For other options, another number of classes, or rows of another row format.
+            For other options, another number of classes, other columns, or rows of another row format.
         """
         if other.options != self.options:
             raise ValueError(f"accumulators of other options do not merge: {self.options} and {other.options}")
-        if None not in (self._classes, other._classes) and self._classes != other._classes:
-            raise ValueError(f"accumulators of {self._classes} and of {other._classes} classes do not merge")
+        if other._layout is not None:
+            self._check_layout(other._layout)
         if self._row_format != other._row_format:
             raise ValueError(f"rows of row format {self._row_format} and {other._row_format} do not mix")
+        if self._layout is None or other._layout is None:
+            parts = self._parts or other._parts
+        else:
+            parts = {name: part.merged(other._parts[name]) for name, part in self._parts.items()}
         both = {
-            "_classes": self._classes if other._classes is None else other._classes,
+            "_layout": self._layout or other._layout,
             "_next": max(self._next, other._next),
             "_counts": {name: n + other._counts[name] for name, n in self._counts.items()},
-            "_first": {what: _smallest(row, other._first[what]) for what, row in self._first.items()},
-            "_hits": {k: n + other._hits[k] for k, n in self._hits.items()},
-            "_bin_counts": self._bin_counts + other._bin_counts,
-            "_sums": self._sums.merged(other._sums),
+            "_first": {what: smallest(row, other._first[what]) for what, row in self._first.items()},
+            "_parts": parts,
         }
         # in one step: a signal is looked at before or after it
         self.__dict__.update(both)
@@ -215,13 +310,11 @@ class Evaluator:
             "row_format": self._row_format,
             "options": self.options,
             "logits_dtype": self._logits_dtype,
-            "classes": self._classes,
+            "layout": None if self._layout is None else self._layout.state(),
             "next": self._next,
             "counts": dict(self._counts),
             "first": dict(self._first),
-            "hits": list(self._hits.values()),
-            "bins": self._bin_counts.tolist(),
-            "sums": self._sums.state(),
+            "parts": {name: part.state() for name, part in self._parts.items()},
         }
 
     @classmethod
@@ -238,18 +331,30 @@ class Evaluator:
         if state.get("version") != STATE_VERSION:
             raise ValueError(f"state of version {state.get('version')!r}; this fastxent knows {STATE_VERSION}")
         try:
-            _check_state(state)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            return cls._from_state(state)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"broken state of an Evaluator: {error}") from None
-        self = cls(**state["options"], logits_dtype=state["logits_dtype"])
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Evaluator:
+        options = state["options"]
+        whole(options["ignore_index"], "ignore_index", -(1 << 63))
+        if not isinstance(state["row_format"], str):
+            raise ValueError(f"row_format is {state['row_format']!r}")
+        if state["logits_dtype"] not in (None, "bfloat16"):
+            raise ValueError(f"logits_dtype is {state['logits_dtype']!r}")
+        self = cls(**options, logits_dtype=state["logits_dtype"])
+        if self.options != options:
+            raise ValueError(f"its options are {options}")
         self._row_format = state["row_format"]
-        self._classes = state["classes"]
-        self._next = state["next"]
-        self._counts = {name: state["counts"][name] for name in COUNTS}
-        self._first = {what: state["first"][what] for what in self._first}
-        self._hits = dict(zip(self._topk, state["hits"], strict=True))
-        self._bin_counts = np.array(state["bins"], np.int64)
-        self._sums = ExactSums.from_state(state["sums"])
+        self._next = whole(state["next"], "next", -(1 << 63))
+        keys_of(state["counts"], set(COUNTS), "counts")
+        keys_of(state["first"], set(FIRST), "first places")
+        self._counts = {name: whole(state["counts"][name], name) for name in COUNTS}
+        self._first = {what: whole_or_none(state["first"][what], f"first {what}", -(1 << 63)) for what in FIRST}
+        if state["layout"] is not None:
+            self._adopt(Layout.from_state(state["layout"]))
+        check_parts(self._parts, state["parts"], self._layout, self._counts, self._bins)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -260,148 +365,30 @@ class Evaluator:
 
     def result(self) -> Evaluation:
         """The evaluation of what was added so far."""
+        whole_ = self
+        if self._layout is None:  # nothing was added
+            whole_ = Evaluator(**self.options)
+            whole_._adopt(Layout(None))
         with default_floats():
-            return self._result()
-
-    def _result(self) -> Evaluation:
-        counts = self._counts
-        used = counts["rows"] - counts["ignored"] - counts["invalid"] - counts["nonfinite"]
-        mean = {name: self._sums[i].mean(used) if used else nan for i, name in enumerate(SUMS)}
-        loss = mean["loss"]
-        error = standard_error(self._sums[SUMS.index("loss")], self._sums[SUMS.index("loss_squared")], used)
-        perplexity = _exp(loss)
-        hits = {k: n / used if used else nan for k, n in self._hits.items()}
-        correct = int(self._bin_counts[1].sum())
-        accuracy = correct / used if used else nan
-        reliability = self._reliability()
-        gaps = [abs(b.accuracy - b.confidence) for b in reliability if b.count]
-        return Evaluation(
-            rows=counts["rows"],
-            used=used,
-            ignored=counts["ignored"],
-            invalid=counts["invalid"],
-            nonfinite=counts["nonfinite"],
-            infinite=counts["infinite"],
-            first_invalid=self._first["invalid"],
-            first_nonfinite=self._first["nonfinite"],
-            cross_entropy=loss,
-            cross_entropy_stderr=error,
-            bits=loss / LN2,
-            perplexity=perplexity,
-            perplexity_stderr=perplexity * error,
-            z_loss=mean["lse_squared"],
-            # the last bit of rounding apart, never above the next (Jensen)
-            accuracy_bound=min(_exp(-loss), mean["p_label"]) if used else nan,
-            expected_accuracy=mean["p_label"],
-            accuracy=accuracy,
-            accuracy_stderr=(accuracy * (1.0 - accuracy) / (used - 1)) ** 0.5 if used > 1 else nan,
-            topk=hits,
-            mean_rank=counts["rank"] / used if used else nan,
-            mean_reciprocal_rank=mean["reciprocal_rank"],
-            entropy=mean["entropy"],
-            brier=mean["brier"],
-            ece=self._calibration_error(used),
-            mce=max(gaps, default=nan),
-            reliability=reliability,
-            provenance={
-                "fastxent": __version__,
-                "row_format": self._row_format,
-                "level": _dispatch.level,
-                "classes": self._classes,
-                "options": self.options,
-            },
-        )
-
-    def _reliability(self) -> tuple[Bin, ...]:
-        rows = []
-        for i, (count, hits) in enumerate(self._bin_counts.T.tolist()):
-            confidence = self._sums[len(SUMS) + i].mean(count) if count else nan
-            rows.append(Bin(i / self._bins, (i + 1) / self._bins, count, confidence, hits / count if count else nan))
-        return tuple(rows)
-
-    def _calibration_error(self, used: int) -> float:
-        """ECE: sum over the bins of abs(hits - sum of confidences), over the rows."""
-        if not used:
-            return nan
-        total = sum(
-            abs(hits - self._sums[len(SUMS) + i].fraction()) for i, hits in enumerate(self._bin_counts[1].tolist())
-        )
-        return float(total / used)
+            return summary(
+                whole_._layout or Layout(None),
+                self._counts,
+                self._first,
+                whole_._parts,
+                topk=self._topk,
+                bins=self._bins,
+                row_format=self._row_format,
+                options=self.options,
+            )
 
 
-def _check_state(state: dict[str, Any]) -> None:
-    """Refuse a state that no Evaluator can have written."""
-
-    def whole(n: Any, what: str, least: int = 0) -> int:
-        if type(n) is not int or not least <= n < 1 << 63:
-            raise ValueError(f"{what} is {n!r}")
-        return n
-
-    options = state["options"]
-    if set(options) != {"topk", "bins", "ignore_index"}:
-        raise ValueError(f"its options are {sorted(options)}")
-    bins = whole(options["bins"], "bins", 1)
-    whole(options["ignore_index"], "ignore_index", -(1 << 63))
-    for k in options["topk"]:
-        whole(k, "topk", 1)
-    if not isinstance(state["row_format"], str):
-        raise ValueError(f"row_format is {state['row_format']!r}")
-    if state["logits_dtype"] not in (None, "bfloat16"):
-        raise ValueError(f"logits_dtype is {state['logits_dtype']!r}")
-    if state["classes"] is not None:
-        whole(state["classes"], "classes", 1)
-    whole(state["next"], "next", -(1 << 63))
-    counts = {name: whole(state["counts"][name], name) for name in COUNTS}
-    for what in ("invalid", "nonfinite"):
-        if state["first"][what] is not None:
-            whole(state["first"][what], f"first {what}", -(1 << 63))
-    used = counts["rows"] - counts["ignored"] - counts["invalid"] - counts["nonfinite"]
-    hits = [whole(n, "hits") for n in state["hits"]]
-    table = [[whole(n, "bins") for n in row] for row in state["bins"]]
-    if [len(row) for row in table] != [bins, bins] or sum(table[0]) != used:
-        raise ValueError("the bins do not hold the used rows")
-    if len(hits) != len(options["topk"]) or any(n > used for n in hits):
-        raise ValueError("the hits do not fit the used rows")
-    if len(state["sums"]) != len(SUMS) + bins:
-        raise ValueError(f"{len(state['sums'])} sums")
-    for text, *specials in state["sums"]:
-        int(text, 16)
-        if len(specials) != 3:
-            raise ValueError("a sum has three counts")
-        for n in specials:
-            whole(n, "a sum's count")
-
-
-def _contiguous(x: Logits, labels: Labels) -> Iterator[tuple[Logits, Labels]]:
-    """The rows in C order, their class axis contiguous: as they are, or in blocks, copied where they must be."""
-    array = x.array
-    classes = array.shape[-1]
-    if array.size == 0 or (array.ndim <= 2 and (classes == 1 or array.strides[-1] == array.itemsize)):
-        yield x, labels
-        return
-    source, targets = ArraySource(array), ArraySource(labels.array, None)
-    step = max(1, COPY_ELEMENTS // classes)
-    for start in range(0, labels.array.size, step):
-        stop = min(start + step, labels.array.size)
-        yield (
-            Logits(source.read(start, stop), x.kind, x.convert),
-            Labels(targets.read(start, stop), labels.code, labels.ignore),
-        )
-
-
-def _smallest(a: int | None, b: int | None) -> int | None:
+def smallest(a: int | None, b: int | None) -> int | None:
     """The smaller row number of two first places."""
     return b if a is None else a if b is None else min(a, b)
 
 
-def _positive(n: Any, name: str) -> int:
+def _at_least(least: int, n: Any, name: str) -> int:
     number = operator.index(n)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
-
-
-def _exp(x: float) -> float:
-    out = np.empty(1)
-    kernels.elementary("exp", np.array([x]), out)
-    return float(out[0])

@@ -88,7 +88,7 @@ def test_against_reference(c, dtype):
         got = dataclasses.asdict(fx.evaluate(x, y, topk=(1, 2, 5)))
         want = reference.evaluate(x.astype(float), y, topk=(1, 2, 5))
         assert_close(got, want, RELATIVE[dtype])
-        assert got.keys() - want.keys() == {"first_invalid", "first_nonfinite", "provenance"}
+        assert want.keys() < got.keys()
 
 
 def script(x, y, bins):
@@ -188,7 +188,9 @@ def test_no_rows():
     want = Evaluator().result()
     assert_close(dataclasses.asdict(want), reference.evaluate(np.zeros((0, 5)), np.zeros(0, int)), 0.0)
     for dtype in DTYPES.values():
-        assert numbers(fx.evaluate(np.zeros((0, 5), dtype), [])) == numbers(want)
+        got = fx.evaluate(np.zeros((0, 5), dtype), [])
+        assert got.classes.count.tolist() == [0] * 5  # which an evaluator that saw no array cannot know
+        assert numbers(dataclasses.replace(got, classes=None)) == numbers(want)
 
 
 def _data():

@@ -19,7 +19,7 @@ from mpmath import mpf
 
 import fastxent as fx
 from fastxent import _dispatch
-from fastxent._exact import ExactSum, ExactSums
+from fastxent._exact import ExactSum, ExactSums, two_product
 
 INF, NAN = math.inf, math.nan
 CLASSES = (1, 2, 3, 10, 31, 32, 33, 255, 256, 257, 1000, 4097, 70000)
@@ -345,13 +345,13 @@ def test_exact_sum_of_arrays(level, dtype, pool):
         assert same_bits(total.value(), rounded_sum(different.tolist(), counts.tolist()))
 
 
-def test_exact_tables(level):
+def test_exact_products(level):
     rng = np.random.default_rng(3)
-    values = np.ldexp(rng.standard_normal(500), rng.integers(-470, 490, 500))
-    places = rng.integers(-1, 4, 500)
-    sums = ExactSums(4)
-    sums.add_squares(0, values)
-    sums.add_at(1, places, values)
-    assert sums[0].fraction() == sum(Fraction(v) ** 2 for v in values.tolist())
-    for place in range(3):  # a place outside is left out
-        assert sums[1 + place].fraction() == sum(map(Fraction, values[places == place].tolist()))
+    x, y = (np.ldexp(rng.standard_normal(700), rng.integers(-235, 245, 700)) for _ in range(2))
+    sums = ExactSums(2)
+    sums.add_products(0, x, y)
+    assert sums[0].fraction() == sum(Fraction(a) * Fraction(b) for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    assert sum(sum(map(Fraction, part.tolist())) for part in two_product(x, y)) == sums[0].fraction()
+    sums.add_products(1, np.array([1e300, INF, 3.0]), np.array([1e300, 1.0, 0.5]))
+    assert sums[1].state()[1:] == [2, 0, 0]
+

@@ -15,6 +15,7 @@ from child import run_python
 
 import fastxent as fx
 from fastxent import _dispatch, report
+from fastxent._state import pack
 from fastxent.evaluator import Evaluator
 from fastxent.report._numbers import with_error
 from fastxent.report.lines import sections
@@ -164,15 +165,17 @@ def test_dictionary_is_strict_json():
     result = fx.evaluate(np.array([[0.0, -INF], [0.0, 1.0], [NAN, 0.0]], np.float16), [1, 1, 0], topk=(2,))
     text = json.dumps(result.to_dict(), allow_nan=False)
     assert json.loads(text) == result.to_dict()
-    assert list(result.to_dict()) == [f.name for f in fields(Evaluation)]
+    assert list(result.to_dict()) == ["schema", *(f.name for f in fields(Evaluation))]
     got = result.to_dict()
     assert (got["cross_entropy"], got["cross_entropy_stderr"], got["accuracy_bound"]) == ("inf", "nan", 0.0)
     assert (got["topk"], got["first_invalid"], got["first_nonfinite"]) == ({"2": 1.0}, None, 2)
     assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": "nan", "accuracy": "nan"}
-    assert set(map(type, got.values())) <= {int, float, str, dict, list, type(None)}
+    assert set(map(type, got.values())) <= {bool, int, float, str, dict, list, type(None)}
     assert got["provenance"]["logits"] == {"name": "logits", "shape": [3, 2], "dtype": "float16"}
     assert got["provenance"]["labels"] == {"name": "labels", "shape": [3], "dtype": "int64"}
-    assert got["provenance"]["options"] == {"topk": [2], "bins": 15, "ignore_index": -100}
+    options = {"topk": [2], "bins": 15, "ignore_index": -100, "worst": 10}
+    options |= {"inputs": "logits", "temperature": 1.0, "classes": None, "binary": False}
+    assert got["provenance"]["options"] == options
     assert {"fastxent", "level", "row_format", "classes"} < got["provenance"].keys()
 
 
@@ -183,14 +186,14 @@ def evaluator(**options):
     one = Evaluator(**options)
     x = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     x[3] = NAN
-    one.update(x, np.arange(50) % 9 - 1)
+    one.update(x, np.arange(50) % 9 - 1, groups=np.arange(50) // 11)
     return one
 
 
 def test_refusals():
     one, before = evaluator(), evaluator().state()
     others = [evaluator(topk=(1, 2)), evaluator(bins=3), evaluator(ignore_index=0), Evaluator(), evaluator()]
-    others[3].update(np.zeros((1, 4)), [0])
+    others[3].update(np.zeros((1, 4)), [0], groups=[0])
     others[4]._row_format = "another"
     for other, word in zip(others, ("options", "options", "options", "classes", "row format"), strict=True):
         with pytest.raises(ValueError, match=word):
@@ -220,11 +223,21 @@ def test_baseline_states_do_not_merge():
         other.merge(Evaluator.from_state(state))
 
 
-INTEGERS = [("next",), ("counts", "rows"), ("counts", "rank"), ("hits", 0), ("bins", 0, 3), ("sums", 0, 1)]
+INTEGERS = [("next",), ("counts", "rows"), ("counts", "ignored"), ("parts", "means", "n"), ("parts", "bins", "limbs")]
+INTEGERS += [("parts", "quantiles", "count"), ("parts", "bins", "first"), ("parts", "means", "sums", 0, 1)]
 BROKEN = [(place, bad) for place in INTEGERS for bad in ("nonsense", 1.5, {}, None)]
 BROKEN += [(place, bad) for place in INTEGERS[1:] for bad in (-1, 2**70)]  # impossible or inconsistent
-BROKEN += [(("classes",), "x"), (("classes",), 0), (("row_format",), []), (("logits_dtype",), 7), (("bins",), [[1]])]
-BROKEN += [(("first", "invalid"), "x"), (("sums", 0, 0), "nonsense"), (("sums",), []), (("options",), {})]
+BROKEN += [(("layout", "classes"), bad) for bad in ("x", 0, None)] + [(("layout",), bad) for bad in (None, 3, {}, [])]
+BROKEN += [(("layout", name), "x") for name in ("weighted", "groups", "bytes", "words")]
+BROKEN += [(("layout", name), True) for name in ("weighted", "groups", "bytes")]
+BROKEN += [(("row_format",), []), (("logits_dtype",), 7), (("options",), {}), (("options", "bins"), 0)]
+BROKEN += [(("options", "topk"), [5, 1]), (("options", "inputs"), "x"), (("options", "temperature"), 0)]
+BROKEN += [(("first", "invalid"), "x"), (("parts", "means", "sums", 0, 0), "nonsense")]
+BROKEN += [(("parts", "means", "sums"), []), (("parts",), {}), (("parts", "bins"), None), (("parts", "worst"), [])]
+TEXTS = [("quantiles", "values"), ("worst", "values"), ("worst", "rows"), ("worst", "columns")]
+TEXTS += [(table, what) for table in ("bins", "labels", "confusion", "groups") for what in ("keys", "counts", "sums")]
+NUMBERS = [pack(np.array(n)) for n in ([1], [-1, 3], [2**62] * 7, [9, 8, 7])] + [pack(np.full(50, NAN))]
+BROKEN += [(("parts", *place), bad) for place in TEXTS for bad in ("nonsense!", "AAAA", "", 7, None, ["a"], *NUMBERS)]
 
 
 def test_broken_states_are_refused():
@@ -236,5 +249,7 @@ def test_broken_states_are_refused():
         states.append(copy.deepcopy(state))
         functools.reduce(operator.getitem, path, states[-1])[last] = bad
     for i, some in enumerate(states, -len(states)):
+        if some == state:  # a table without sums has no text to spoil
+            continue
         with pytest.raises(ValueError, match="state"):
             pytest.fail(f"taken: {BROKEN[i] if i >= -len(BROKEN) else some} {Evaluator.from_state(some)}")

@@ -211,29 +211,62 @@ def add_exact(int64_t[::1] sums, values):
                 fx_fp_leave(control)
 
 
-def add_exact_squares(int64_t[::1] sums, const double[::1] values):
-    """Add the exact squares of `values` to an exact sum."""
+def add_exact_products(int64_t[::1] sums, const double[::1] x, const double[::1] y):
+    """Add the exact products x y of contiguous values to an exact sum (exact.pxi)."""
     cdef uint64_t control
-    if sums.shape[0] != LIMBS + SPECIAL:
+    if sums.shape[0] != LIMBS + SPECIAL or x.shape[0] != y.shape[0]:
         raise ValueError("sums do not match")
-    if values.shape[0]:
+    if x.shape[0]:
         with nogil:
             control = fx_fp_enter()
-            add_squares(&sums[0], &values[0], values.shape[0])
+            add_products(&sums[0], &x[0], &y[0], x.shape[0])
             fx_fp_leave(control)
 
 
-def add_exact_at(int64_t[:, ::1] sums, const int64_t[::1] places, const double[::1] values):
-    """Add each value to the exact sum of its place; places outside are left out."""
+def exact_span(const double[::1] values):
+    """Lowest limb that the finite values touch, and the one behind the highest; (0, 0) where all are 0."""
     cdef Py_ssize_t i
-    if sums.shape[1] != LIMBS + SPECIAL or places.shape[0] != values.shape[0]:
+    cdef uint64_t bits
+    cdef int64_t place, low = LIMBS, high = 0
+    with nogil:
+        for i in range(values.shape[0]):
+            memcpy(&bits, &values[i], 8)
+            place = <int64_t>((bits >> 52) & 2047)
+            if place == 2047 or bits << 1 == 0:
+                continue
+            place = (max(place, 1) - 1) >> 5
+            low = min(low, place)
+            high = max(high, place + 3)
+    return (low if high else 0), high
+
+
+def add_exact_at(int64_t[:, :] sums, Py_ssize_t first, const int64_t[::1] places, const double[::1] values):
+    """Add each value to the exact sum of its place.
+
+    A sum here is a window of limbs, from limb `first` on, and the three counts: many sums of ordinary size need not
+    hold the limbs of 1e-300. Nothing is carried: 2^30 additions fit. The window must hold `exact_span` of the values.
+    """
+    cdef Py_ssize_t i, k, limbs = sums.shape[1] - SPECIAL
+    cdef int64_t digits[3]
+    cdef int64_t place, special
+    cdef bint fits = limbs >= 3
+    if places.shape[0] != values.shape[0]:
         raise ValueError("sums do not match")
     with nogil:
         for i in range(values.shape[0]):
-            if 0 <= places[i] < sums.shape[0]:
-                add_exactly(&sums[places[i], 0], values[i])
-        for i in range(sums.shape[0]):
-            carry(&sums[i, 0])
+            special = digits_of(values[i], &place, digits)
+            if not 0 <= places[i] < sums.shape[0]:
+                fits = False
+            elif special >= 0:
+                sums[places[i], limbs + special] += 1
+            elif place >= 0:
+                if place < first or place + 3 > first + limbs:
+                    fits = False
+                else:
+                    for k in range(3):
+                        sums[places[i], place - first + k] += digits[k]
+    if not fits:
+        raise ValueError("a value lies outside the sums")
 
 
 def elementary(str name, const double[::1] x, double[::1] out):

@@ -12,35 +12,49 @@ cdef enum:
     LIMBS = 70
     SPECIAL = 3        # behind the limbs: counts of +inf, -inf, NaN
     FAST_LANES = 8
+    PRODUCTS = 256     # products at a time
     FAST_TURNS = 512   # 512 turns of 8 lanes of integers up to 2^50 stay below 2^63
 
 
-cdef inline void add_exactly(int64_t *limbs, double x) noexcept nogil:
+cdef inline int64_t digits_of(double x, int64_t *place, int64_t *digits) noexcept nogil:
+    """The three digits of x from limb `place` on, -1 for 0; gives which of the special counts it is, or -1."""
     cdef uint64_t bits, fraction, low
-    cdef int64_t exponent, place, a, b, c
+    cdef int64_t exponent
     cdef int shift
     memcpy(&bits, &x, 8)
     exponent = <int64_t>((bits >> 52) & 2047)
     fraction = bits & 0xfffffffffffffLL
+    place[0] = -1
     if exponent == 2047:
-        limbs[LIMBS + (2 if fraction else 1 if bits >> 63 else 0)] += 1
-        return
+        return 2 if fraction else 1 if bits >> 63 else 0
     if exponent:
         fraction |= <uint64_t>1 << 52
         exponent -= 1
-    place = exponent >> 5
+    elif fraction == 0:
+        return -1
+    place[0] = exponent >> 5
     shift = <int>(exponent & 31)
     low = fraction << shift
-    a = <int64_t>(low & 0xffffffffLL)
-    b = <int64_t>(low >> 32)
-    c = 0
+    digits[0] = <int64_t>(low & 0xffffffffLL)
+    digits[1] = <int64_t>(low >> 32)
+    digits[2] = 0
     if shift > 11:
-        c = <int64_t>(fraction >> (64 - shift))
+        digits[2] = <int64_t>(fraction >> (64 - shift))
     if bits >> 63:
-        a, b, c = -a, -b, -c
-    limbs[place] += a
-    limbs[place + 1] += b
-    limbs[place + 2] += c
+        digits[0], digits[1], digits[2] = -digits[0], -digits[1], -digits[2]
+    return -1
+
+
+cdef inline void add_exactly(int64_t *limbs, double x) noexcept nogil:
+    cdef int64_t digits[3]
+    cdef int64_t place
+    cdef int64_t special = digits_of(x, &place, digits)
+    if special >= 0:
+        limbs[LIMBS + special] += 1
+    elif place >= 0:
+        limbs[place] += digits[0]
+        limbs[place + 1] += digits[1]
+        limbs[place + 2] += digits[2]
 
 
 cdef inline void add_integer(int64_t *limbs, int64_t value, int64_t bit) noexcept nogil:
@@ -123,22 +137,31 @@ cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n
     carry(limbs)
 
 
-cdef void add_squares(int64_t *limbs, const double *x, Py_ssize_t n) noexcept nogil:
-    """Add the exact squares: each as a product and its rounding error (Dekker, Numer. Math. 18, 1971).
+cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssize_t n) noexcept nogil:
+    """Add the exact products: each as it rounds, and its rounding error (Dekker, Numer. Math. 18, 1971).
 
-    Exact for |x| between 2^-480 and 2^500; a square beyond is as its product rounds.
+    Exact for sizes between 2^-480 and 2^500; a product beyond is as it rounds.
     """
-    cdef Py_ssize_t i
-    cdef double hi, lo, a, b, split
-    for i in range(n):
-        hi = x[i] * x[i]
-        add_exactly(limbs, hi)
-        split = 134217729.0 * x[i]  # 2^27 + 1
-        a = split - (split - x[i])
-        b = x[i] - a
-        lo = ((a * a - hi) + 2.0 * a * b) + b * b
-        if lo == lo and -INFINITY < lo < INFINITY:
-            add_exactly(limbs, lo)
-        if i & 0xfffff == 0:
-            carry(limbs)
-    carry(limbs)
+    cdef double high[PRODUCTS]
+    cdef double low[PRODUCTS]
+    cdef double a, b, c, d, split, error
+    cdef Py_ssize_t i = -PRODUCTS, k, m
+    cdef bint rounded
+    while i + PRODUCTS < n:
+        i += PRODUCTS
+        m = min(<Py_ssize_t>PRODUCTS, n - i)
+        rounded = False
+        for k in range(m):
+            high[k] = x[i + k] * y[i + k]
+            split = 134217729.0 * x[i + k]  # 2^27 + 1
+            a = split - (split - x[i + k])
+            b = x[i + k] - a
+            split = 134217729.0 * y[i + k]
+            c = split - (split - y[i + k])
+            d = y[i + k] - c
+            error = ((a * c - high[k]) + a * d + b * c) + b * d
+            low[k] = error if -INFINITY < error < INFINITY else 0.0
+            rounded |= low[k] != 0.0
+        add_many(limbs, <const char *>high, False, m)
+        if rounded:
+            add_many(limbs, <const char *>low, False, m)

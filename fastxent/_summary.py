@@ -1,0 +1,282 @@
+"""From the parts of an Evaluator to its Evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import inf, nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastxent import _dispatch
+from fastxent._counts import entropy, exp, exps, mutual_information
+from fastxent._exact import SCALE, to_float
+from fastxent._means import Means
+from fastxent._parts import Layout
+from fastxent._keyed import Keyed
+from fastxent._version import __version__
+from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
+
+LN2 = 0.6931471805599453
+QUANTILES = {
+    "min": Fraction(0),
+    **{f"{p}%": Fraction(p) / 100 for p in ("0.1", "1", "5", "10", "25", "50", "75", "90", "95", "99", "99.9")},
+    "max": Fraction(1),
+}
+
+
+def summary(
+    layout: Layout,
+    counts: Mapping[str, int],
+    first: Mapping[str, int | None],
+    parts: Mapping[str, Any],
+    *,
+    topk: tuple[int, ...],
+    bins: int,
+    row_format: str,
+    options: dict[str, Any],
+) -> Evaluation:
+    """Everything that the parts hold."""
+    means: Means = parts["means"]
+    used = parts["quantiles"].count
+    loss, loss_error = means.mean("loss"), means.stderr("loss")
+    perplexity = exp(loss)
+    reliability, ece, mce = calibration(parts["bins"], bins, layout.weighted)
+    labels = label_masses(parts, layout)
+    label_entropy = entropy(labels) if labels is not None and used else nan
+    groups, cluster_errors = by_group(parts.get("groups"), layout)
+    values = parts["quantiles"].many(tuple(QUANTILES.values()))
+    worst = parts["worst"]
+    return Evaluation(
+        rows=counts["rows"],
+        used=used,
+        ignored=counts["ignored"],
+        invalid=counts["invalid"],
+        nonfinite=counts["nonfinite"],
+        masked=counts["masked"],
+        infinite=counts["infinite"],
+        first_invalid=first["invalid"],
+        first_nonfinite=first["nonfinite"],
+        weight=to_float(means.weight()),
+        cross_entropy=loss,
+        cross_entropy_stderr=loss_error,
+        cross_entropy_cluster_stderr=cluster_errors["loss"],
+        bits=loss / LN2,
+        perplexity=perplexity,
+        perplexity_stderr=perplexity * loss_error,
+        bits_per_byte=means.ratio("loss", "byte_counts") / LN2 if layout.bytes else nan,
+        word_perplexity=exp(means.ratio("loss", "word_counts")) if layout.words else nan,
+        quantiles=dict(zip(QUANTILES, values, strict=True)),
+        quantiles_exact=parts["quantiles"].exact,
+        z_loss=means.mean("lse_squared"),
+        # the last bit of rounding apart, never above the next (Jensen)
+        accuracy_bound=min(exp(-loss), means.mean("p_label")) if used else nan,
+        expected_accuracy=means.mean("p_label"),
+        expected_accuracy_stderr=means.stderr("p_label"),
+        label_entropy=label_entropy,
+        explained=1.0 - loss / label_entropy if label_entropy > 0.0 else nan,
+        accuracy=means.mean("accuracy"),
+        accuracy_stderr=means.stderr("accuracy"),
+        accuracy_cluster_stderr=cluster_errors["accuracy"],
+        topk={k: means.mean(f"top{k}") for k in topk},
+        topk_stderr={k: means.stderr(f"top{k}") for k in topk},
+        mean_rank=means.mean("rank"),
+        mean_rank_stderr=means.stderr("rank"),
+        mean_reciprocal_rank=means.mean("reciprocal_rank"),
+        mean_reciprocal_rank_stderr=means.stderr("reciprocal_rank"),
+        entropy=means.mean("entropy"),
+        entropy_stderr=means.stderr("entropy"),
+        brier=means.mean("brier"),
+        brier_stderr=means.stderr("brier"),
+        ece=ece,
+        mce=mce,
+        reliability=reliability,
+        groups=groups,
+        classes=by_class(parts, layout),
+        worst=tuple(
+            Worst(*row)
+            for row in zip(worst.rows.tolist(), worst.values.tolist(), *worst.columns.tolist(), strict=True)
+        ),
+        provenance={
+            "fastxent": __version__,
+            "row_format": row_format,
+            "level": _dispatch.level,
+            "classes": layout.classes,
+            "options": options,
+        },
+    )
+
+
+def calibration(table: Keyed, bins: int, weighted: bool) -> tuple[tuple[Bin, ...], float, float]:
+    """The reliability table; ECE (sum over the bins of abs(hits - sum of confidences), over the rows); largest gap."""
+    keys, counts = table.counts()
+    confidences = [one.fraction() for one in table.sums(0)]
+    if weighted:
+        hits, weights = ([one.fraction() for one in table.sums(i)] for i in (1, 2))
+    else:
+        weights, hits = ([Fraction(n) for n in counts[:, i].tolist()] for i in (0, 1))
+    found = dict(zip(keys.tolist(), zip(counts[:, 0].tolist(), weights, confidences, hits, strict=True), strict=True))
+    rows = []
+    for i in range(bins):
+        count, weight, confidence, hit = found.get(i, (0, Fraction(0), Fraction(0), Fraction(0)))
+        means = (to_float(confidence / weight), to_float(hit / weight)) if weight else (nan, nan)
+        rows.append(Bin(i / bins, (i + 1) / bins, count, *means))
+    gaps = [abs(b.accuracy - b.confidence) for b in rows if b.accuracy == b.accuracy]
+    total = sum(weights, Fraction(0))
+    if not total:
+        return tuple(rows), nan, nan
+    gap = sum((abs(h - c) for h, c in zip(hits, confidences, strict=True)), Fraction(0))
+    return tuple(rows), to_float(gap / total), max(gaps)
+
+
+def label_masses(parts: Mapping[str, Any], layout: Layout) -> NDArray[np.float64] | None:
+    """The weight of each label that occurs: its count where there are no weights. None where labels are not counted."""
+    if "labels" not in parts:
+        return None
+    table: Keyed = parts["labels"]
+    if layout.weighted:
+        return np.array([one.value() for one in table.sums(int(layout.by_class))])
+    return table.counts()[1][:, 0].astype(np.float64)
+
+
+def by_class(parts: Mapping[str, Any], layout: Layout) -> Classes | None:
+    """The table by class."""
+    if not layout.by_class or layout.classes is None:
+        return None
+    c = layout.classes
+    count, predicted, hits = (np.zeros(c, np.int64) for _ in range(3))
+    loss = np.full(c, nan)
+    keys, numbers = parts["confusion"].counts()
+    labels, predictions = keys // c, keys % c
+    np.add.at(count, labels, numbers[:, 0])
+    np.add.at(predicted, predictions, numbers[:, 0])
+    hits[labels[labels == predictions]] = numbers[labels == predictions, 0]
+    there, of_label = parts["labels"].counts()
+    sums = parts["labels"].sums(0)
+    masses = [one.fraction() for one in parts["labels"].sums(1)] if layout.weighted else of_label[:, 0].tolist()
+    loss[there] = [one.mean(mass) for one, mass in zip(sums, masses, strict=True)]
+    with np.errstate(invalid="ignore"):
+        return Classes(
+            count=count,
+            predicted=predicted,
+            cross_entropy=loss,
+            precision=hits / predicted,
+            recall=hits / count,
+            confusion=np.stack([labels, predictions, numbers[:, 0]], axis=1),
+            mutual_information=mutual_information(labels, predictions, numbers[:, 0]),
+        )
+
+
+def by_group(table: Keyed | None, layout: Layout) -> tuple[Groups | None, dict[str, float]]:
+    """The table by group, and the cluster-robust errors of the mean loss and of the accuracy."""
+    if table is None:
+        return None, {"loss": nan, "accuracy": nan}
+    keys, counts = table.counts()
+    used, hits = counts[:, 1].tolist(), counts[:, 2].tolist()
+    loss, shift = table.totals(0)
+    unit = 1 << (SCALE - shift)  # of all sums: the numbers are integers over it
+    squares = table.totals(1)[0]
+    if layout.weighted:
+        with_weight, p, weighted_hits, weights, weight_squares = (table.totals(i)[0] for i in range(2, 7))
+        errors = [
+            _weighted_error(n, *row, unit=unit)
+            for n, *row in zip(hits, loss, squares, with_weight, weights, weight_squares, strict=True)
+        ]
+        right = weighted_hits
+    else:
+        p = table.totals(2)[0]
+        weights = [n * unit for n in used]
+        errors = [_error(*row, unit) for row in zip(used, loss, squares, strict=True)]
+        right = [n * unit for n in hits]
+    mean_loss = _means(loss, weights)
+    accuracy, expected = _means(right, weights), _means(p, weights)
+    extra = {}
+    for name, there, place in (("bytes", layout.bytes, 3), ("words", layout.words, 3 + layout.bytes)):
+        per = np.full(len(used), nan)
+        if there:
+            lengths = [n * unit for n in counts[:, place].tolist()]
+            per = _means(loss, table.totals(place + 4)[0] if layout.weighted else lengths)
+        extra[name] = per
+    groups = Groups(
+        name=keys,
+        rows=counts[:, 0].copy(),
+        used=counts[:, 1].copy(),
+        cross_entropy=mean_loss,
+        cross_entropy_stderr=np.array(errors, np.float64),
+        bits=mean_loss / LN2,
+        perplexity=exps(mean_loss),
+        accuracy=accuracy,
+        expected_accuracy=expected,
+        bits_per_byte=extra["bytes"] / LN2,
+        word_perplexity=exps(extra["words"]),
+        macro=_macro(np.array(used, np.int64), mean_loss, accuracy, expected),
+    )
+    cluster = {"loss": _cluster_error(used, loss, weights), "accuracy": _cluster_error(used, right, weights)}
+    return groups, cluster
+
+
+def _means(totals: list[int | None], weights: list[int | None]) -> NDArray[np.float64]:
+    """Quotients of integers, rounded once; what is not finite is the loss's infinity."""
+    return np.array(
+        [
+            nan if not weight else inf if total is None else _quotient(total, weight)
+            for total, weight in zip(totals, weights, strict=True)
+        ],
+        np.float64,
+    )
+
+
+def _quotient(a: int, b: int) -> float:
+    try:
+        return a / b
+    except OverflowError:
+        return inf if (a > 0) == (b > 0) else -inf
+
+
+def _error(n: int, total: int | None, squares: int | None, unit: int) -> float:
+    """sqrt((E[x^2] - E[x]^2) / (n - 1))."""
+    if n < 2 or total is None or squares is None:
+        return nan
+    return sqrt(max(0.0, _quotient(n * squares * unit - total * total, n * n * (n - 1) * unit * unit)))
+
+
+def _weighted_error(
+    n: int, a: int | None, aa: int | None, aw: int | None, w: int | None, ww: int | None, *, unit: int
+) -> float:
+    """The same with weights, of n rows (Means has the formula): sums of a = w x, a^2, a w, w and w^2."""
+    if n < 2 or a is None or aa is None or aw is None or ww is None or not w:
+        return nan
+    deviations = aa * w * w - 2 * a * aw * w + a * a * ww
+    return sqrt(max(0.0, _quotient(deviations * n * unit, (n - 1) * w * w * w * w)))
+
+
+def _cluster_error(used: list[int], totals: list[int | None], weights: list[int | None]) -> float:
+    """sqrt(G / (G - 1) sum(e_g^2)) / W, e_g = S_g - W_g S / W, over the groups that have used rows."""
+    if None in totals or None in weights:
+        return nan
+    some = [(s, w) for n, s, w in zip(used, totals, weights, strict=True) if n and s is not None and w]
+    g = len(some)
+    all_s, all_w = sum(s for s, _ in some), sum(w for _, w in some)
+    if g < 2 or not all_w:
+        return nan
+    ss, sw, ww = sum(s * s for s, _ in some), sum(s * w for s, w in some), sum(w * w for _, w in some)
+    deviations = ss * all_w * all_w - 2 * sw * all_s * all_w + ww * all_s * all_s
+    return sqrt(max(0.0, _quotient(g * deviations, (g - 1) * all_w**4)))
+
+
+def _macro(
+    used: NDArray[np.int64],
+    loss: NDArray[np.float64],
+    accuracy: NDArray[np.float64],
+    expected: NDArray[np.float64],
+) -> dict[str, float]:
+    out: dict[str, float] = {"groups": float(np.count_nonzero(used))}
+    for name, column in (("cross_entropy", loss), ("accuracy", accuracy), ("expected_accuracy", expected)):
+        means = Means(["x"], [("x", "x")])
+        means.add({"x": np.ascontiguousarray(column[~np.isnan(column)])})
+        out[name], out[f"{name}_stderr"] = means.mean("x"), means.stderr("x")
+    out["bits"], out["perplexity"] = out["cross_entropy"] / LN2, exp(out["cross_entropy"])
+    out["perplexity_stderr"] = out["perplexity"] * out["cross_entropy_stderr"]
+    return out
