@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from fastxent import _dispatch
 from fastxent._counts import entropy, exp, exps, mutual_information
 from fastxent._exact import SCALE, to_float
+from fastxent._keyed import Keyed
 from fastxent._means import Means
 from fastxent._parts import Layout
-from fastxent._keyed import Keyed
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
 

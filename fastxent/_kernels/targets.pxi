@@ -121,13 +121,13 @@ cdef void target_run(
 cdef void log_run(double *x, Py_ssize_t n) noexcept nogil:
     """Logarithms of a run of probabilities, up to the end of its last group."""
     cdef vd y[FX_NI]
-    cdef Py_ssize_t i, v
-    for i in range(0, n, FX_NI * FX_VD):
+    cdef Py_ssize_t k, v
+    for k in range((n + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
         for v in range(FX_NI):
-            y[v] = vd_load(x + i + v * FX_VD)
+            y[v] = vd_load(x + (k * FX_NI + v) * FX_VD)
         vlog(y, y)
         for v in range(FX_NI):
-            vd_store(x + i + v * FX_VD, y[v])
+            vd_store(x + (k * FX_NI + v) * FX_VD, y[v])
 
 
 cdef void add_terms(

@@ -60,15 +60,7 @@ def broadcast(a: Nested, name: str, shape: Sequence[int]) -> list[float]:
     """A number for each element of `shape`, from fewer axes or axes of length 1; ones for None."""
     if a is None:
         return [1.0] * math.prod(shape)
-    flat, own = as_numbers(a, name)
-    lead = len(shape) - len(own)
-    if lead < 0 or any(m not in (1, n) for m, n in zip(own, shape[lead:], strict=True)):
-        raise ValueError(f"{name} must broadcast to {tuple(shape)}, not {own}")
-    places = [0]
-    for i, n in enumerate(shape):
-        stride = 0 if i < lead or own[i - lead] == 1 else math.prod(own[i - lead + 1 :])
-        places = [place + k * stride for place in places for k in range(n)]
-    return [flat[place] for place in places]
+    return spread(*as_numbers(a, name), shape, name)
 
 
 def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -105,7 +97,7 @@ def offsets(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     return places
 
 
-def broadcast(
+def broadcast_together(
     a: list[float], a_shape: tuple[int, ...], b: list[float], b_shape: tuple[int, ...]
 ) -> tuple[list[float], list[float], tuple[int, ...]]:
     """Both brought to one shape, as NumPy does it."""
@@ -114,14 +106,7 @@ def broadcast(
     if any(m != n and 1 not in (m, n) for m, n in zip(*shapes, strict=True)):
         raise ValueError(f"shapes {a_shape} and {b_shape} do not broadcast")
     together = tuple(n if m == 1 else m for m, n in zip(*shapes, strict=True))
-    spread = []
-    for flat, shape in zip((a, b), shapes, strict=True):
-        places = [0]
-        for i, n in enumerate(together):
-            step = math.prod(shape[i + 1 :]) if shape[i] != 1 else 0
-            places = [place + k * step for place in places for k in range(n)]
-        spread.append([flat[place] for place in places])
-    return spread[0], spread[1], together
+    return spread(a, a_shape, together, "a"), spread(b, b_shape, together, "b"), together
 
 
 def map_rows(x: Nested, axis: Axes, row: Callable[[list[float]], list[float]]) -> Nested:
@@ -154,7 +139,7 @@ def place_of(index: int, shape: Sequence[int]) -> str:
     return str(indices) if indices else ""
 
 
-def broadcast(flat: Sequence[float], shape: Sequence[int], to: Sequence[int], name: str) -> list[float]:
+def spread(flat: Sequence[float], shape: Sequence[int], to: Sequence[int], name: str) -> list[float]:
     """The elements repeated along axes of length 1, and along new ones in front, as NumPy broadcasts."""
     missing = len(to) - len(shape)
     padded = [1] * missing + list(shape)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fastxent.reference.arrays import Nested, as_numbers, broadcast, check_option, nest, place_of
+from fastxent.reference.arrays import Nested, as_numbers, check_option, nest, place_of, spread
 from fastxent.reference.elementwise import element_sigmoid, element_softplus
 from fastxent.reference.sums import exact_mean, exact_sum
 
@@ -112,7 +112,7 @@ def _factors(weight: Nested, name: str, shape: tuple[int, ...]) -> list[float]:
     if weight is None:
         return [1.0] * math.prod(shape)
     values, found = as_numbers(weight, name)
-    return broadcast(values, found, shape, name)
+    return spread(values, found, shape, name)
 
 
 def _reduced(losses: Sequence[float], shape: tuple[int, ...], reduction: str) -> Nested:

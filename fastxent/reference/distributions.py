@@ -2,7 +2,7 @@
 
 import math
 
-from fastxent.reference.arrays import Axes, Nested, as_axes, as_numbers, broadcast, map_rows, nest, offsets
+from fastxent.reference.arrays import Axes, Nested, as_axes, as_numbers, broadcast_together, map_rows, nest, offsets
 from fastxent.reference.rows import row_log_softmax, row_logsumexp, row_softmax, row_weighted
 
 
@@ -42,7 +42,7 @@ def logsumexp(
     weights: list[float] | None = None
     if b is not None:
         weights, of_weights = as_numbers(b, "b")
-        flat, weights, shape = broadcast(flat, shape, weights, of_weights)
+        flat, weights, shape = broadcast_together(flat, shape, weights, of_weights)
     shape = shape or (1,)
     axes = as_axes(axis, len(shape))
     kept = [i for i in range(len(shape)) if i not in axes]
