@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from fastxent._columns import Columns
 from fastxent._exact import two_product
+from fastxent._keyed import Keyed
 from fastxent._means import Means
 from fastxent._quantiles import Quantiles
 from fastxent._state import keys_of, whole
-from fastxent._keyed import Keyed
 from fastxent._worst import Worst
 
 # counts, which merge by addition

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastxent import _keyed
-from fastxent._means import Means
 from fastxent._keyed import Keyed
+from fastxent._means import Means
 from fastxent._worst import Worst
 
 INF, NAN = math.inf, math.nan
