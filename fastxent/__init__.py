@@ -25,12 +25,14 @@ from fastxent.labels import (
 from fastxent.losses import cross_entropy, nll_loss
 from fastxent.results import Evaluation
 from fastxent.sources import FormatError, open_logits
+from fastxent.temperature import TemperatureFit, fit_temperature
 
 __all__ = [
     "Evaluation",
     "Evaluator",
     "FormatError",
     "NormalizedInputWarning",
+    "TemperatureFit",
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -39,6 +41,7 @@ __all__ = [
     "cross_entropy",
     "entropy_with_logits",
     "evaluate",
+    "fit_temperature",
     "get_num_threads",
     "joint_entropy",
     "js_divergence_with_logits",

@@ -24,6 +24,15 @@ BUFFER_ELEMENTS = 1 << 19  # of a converted block: 2 or 4 MB
 COPY_ELEMENTS = 1 << 20  # of a block whose class axis must be made contiguous
 
 
+def as_temperature(temperature: Any, name: str = "temperature") -> float:
+    """A finite number above 0."""
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{name} must be a number, got {temperature!r}")
+    if not 0.0 < temperature < inf:
+        raise ValueError(f"{name} must be finite and above 0, got {temperature}")
+    return float(temperature)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What the scores of a model are; `check` and `blocks` make logits of them.
@@ -48,12 +57,7 @@ class Inputs:
     def __post_init__(self) -> None:
         if self.inputs not in INPUTS:
             raise ValueError(f"inputs must be one of {', '.join(INPUTS)}, got {self.inputs!r}")
-        temperature = self.temperature
-        if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating, np.integer)):
-            raise TypeError(f"temperature must be a number, got {temperature!r}")
-        if not 0.0 < temperature < inf:
-            raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-        object.__setattr__(self, "temperature", float(temperature))
+        object.__setattr__(self, "temperature", as_temperature(self.temperature))
         object.__setattr__(self, "binary", bool(self.binary))
         if self.classes is not None:
             object.__setattr__(self, "classes", operator.index(self.classes))
@@ -82,17 +86,20 @@ class Inputs:
 
     @property
     def plain(self) -> bool:
-        """Whether the kernels can read the values as they lie."""
-        return self.inputs != "probs" and self.temperature == 1.0 and not self.binary
+        """Whether the kernels can read the values as they lie, the temperature apart."""
+        return self.inputs != "probs" and not self.binary
 
-    def blocks(self, x: Logits, first_row: int = 0) -> Iterator[tuple[int, int, Logits]]:
-        """The rows in C order as logits whose class axis is contiguous: (start, stop, (stop - start, C))."""
+    def blocks(self, x: Logits, first_row: int = 0, small: bool = False) -> Iterator[tuple[int, int, Logits]]:
+        """The rows in C order as logits whose class axis is contiguous: (start, stop, (stop - start, C)).
+
+        They are not divided by the temperature yet; `small` gives blocks as small as a buffer for that should be.
+        """
         array = x.array
         columns = array.shape[-1]
         rows = prod(array.shape[:-1])
         lies = array.ndim <= 2 and (columns == 1 or array.strides[-1] == array.itemsize)
         size = block_rows(rows, columns)
-        if not self.plain:
+        if small or not self.plain:
             size = min(size, max(1, BUFFER_ELEMENTS // max(2, columns)))
         elif not lies:
             size = min(size, max(1, COPY_ELEMENTS // columns))
@@ -102,10 +109,9 @@ class Inputs:
             block = source.read(start, stop) if array.ndim > 1 else array[None]
             yield start, stop, self.convert(replace(x, array=block), first_row + start)
 
-    def convert(self, x: Logits, first_row: int = 0, temperature: float | None = None) -> Logits:
-        """A block (n, columns) as logits (n, C) in working precision; itself where it is read as it lies."""
-        divisor = self.temperature if temperature is None else temperature
-        if self.inputs != "probs" and divisor == 1.0 and not self.binary:
+    def convert(self, x: Logits, first_row: int = 0) -> Logits:
+        """A block (n, columns) as logits (n, C); itself where it is read as it lies."""
+        if self.plain:
             return x
         values = decoded(x)
         n, columns = values.shape
@@ -132,15 +138,21 @@ class Inputs:
             elif values.size:
                 flat = np.ascontiguousarray(values).reshape(-1)
                 kernels.elementary_vectors("log", flat, buffer.reshape(-1))
-        elif self.binary:
+        else:
             buffer[:, 0] = 0
             buffer[:, 1:] = values
-        else:
-            buffer[...] = values
-        if divisor != 1.0:
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                np.divide(buffer, values.dtype.type(divisor), out=buffer)
         return Logits(buffer, F64 if buffer.dtype == np.float64 else F32, None)
+
+
+def divided(x: Logits, temperature: float) -> Logits:
+    """A block of logits over the temperature, in working precision; itself for a temperature of 1."""
+    if temperature == 1.0:
+        return x
+    values = decoded(x)
+    buffer = np.empty(values.shape, values.dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        np.divide(values, values.dtype.type(temperature), out=buffer)
+    return Logits(buffer, F64 if buffer.dtype == np.float64 else F32, None)
 
 
 def decoded(x: Logits) -> NDArray[Any]:

@@ -1,10 +1,10 @@
 """Quantiles of any number of values, of which no order of adding or merging changes a bit.
 
 Up to 2^20 values are kept, and their quantiles are exact. Beyond, each value is counted in a bin whose name is the
-upper part of its bits (sign, exponent and 7 bits of the fraction), so that the middle of a bin is within 2^-8, 0.4 %, of
-every value in it (but for numbers below the smallest normal one); the smallest and the largest stay exact. HdrHistogram
-and DDSketch (Masson, Rim, Lee, PVLDB 12(12), 2019) have such bins; here the exponent field stands for the logarithm. The
-number of values alone decides which it is.
+upper part of its bits (sign, exponent and 7 bits of the fraction), so that the middle of a bin is within 2^-8, 0.4 %,
+of every value in it (but for numbers below the smallest normal one); the smallest and the largest stay exact.
+HdrHistogram and DDSketch (Masson, Rim, Lee, PVLDB 12(12), 2019) have such bins; here the exponent field stands for the
+logarithm. The number of values alone decides which it is.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastxent import _dispatch
 from fastxent._counts import entropy, exp, exps, mutual_information
+from fastxent._curve import Curve
 from fastxent._exact import SCALE, to_float
 from fastxent._keyed import Keyed
 from fastxent._means import Means
@@ -99,6 +100,7 @@ def summary(
             Worst(*row)
             for row in zip(worst.rows.tolist(), worst.values.tolist(), *worst.columns.tolist(), strict=True)
         ),
+        temperatures=_curve(parts["curve"], bins, layout.weighted) if "curve" in parts else (),
         provenance={
             "fastxent": __version__,
             "row_format": row_format,
@@ -129,6 +131,25 @@ def calibration(table: Keyed, bins: int, weighted: bool) -> tuple[tuple[Bin, ...
         return tuple(rows), nan, nan
     gap = sum((abs(h - c) for h, c in zip(hits, confidences, strict=True)), Fraction(0))
     return tuple(rows), to_float(gap / total), max(gaps)
+
+
+def _curve(curve: Curve, bins: int, weighted: bool) -> tuple[dict[str, float], ...]:
+    rows = []
+    for temperature, means, table in zip(curve.temperatures, curve.means, curve.bins, strict=True):
+        loss, error = means.mean("loss"), means.stderr("loss")
+        _, ece, mce = calibration(table, bins, weighted)
+        rows.append(
+            {
+                "temperature": temperature,
+                "cross_entropy": loss,
+                "cross_entropy_stderr": error,
+                "perplexity": exp(loss),
+                "entropy": means.mean("entropy"),
+                "ece": ece,
+                "mce": mce,
+            }
+        )
+    return tuple(rows)
 
 
 def label_masses(parts: Mapping[str, Any], layout: Layout) -> NDArray[np.float64] | None:

@@ -4,57 +4,115 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastxent._checkpoint import Checkpoint
+from fastxent._columns import check_dtype
 from fastxent._progress import progress_bar
+from fastxent._rowfile import RowFile
+from fastxent._selection import Selection, Shifted
 from fastxent._threads import get_num_threads
 from fastxent.evaluator import Evaluator
-from fastxent.results import Evaluation
+from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source, as_source
+from fastxent.sources.array import ArraySource
 from fastxent.sources.base import read_ahead
 
 BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
 BLOCK_ROWS = 1 << 18
 
 Progress = bool | Callable[[int, int], None]
+Path_ = str | os.PathLike[str]
+Rows = ArrayLike | Path_ | Sequence[Path_] | Source
 
 
 def evaluate(
-    logits: ArrayLike | str | os.PathLike[str],
-    labels: ArrayLike | str | os.PathLike[str],
+    logits: Rows,
+    labels: Rows,
     *,
     axis: int = -1,
     topk: Iterable[int] = (1, 5),
     bins: int = 15,
     ignore_index: int = -100,
+    temperature: float = 1.0,
+    temperatures: Iterable[float] = (),
+    inputs: str = "logits",
+    classes: int | None = None,
+    binary: bool = False,
     logits_dtype: str | None = None,
+    shift: int = 0,
+    lengths: ArrayLike | None = None,
+    mask: Rows | None = None,
+    sample_weight: Rows | None = None,
+    groups: Rows | None = None,
+    byte_counts: Rows | None = None,
+    word_counts: Rows | None = None,
+    worst: int = 10,
+    strict: bool = False,
+    per_row: Path_ | None = None,
     progress: Progress = False,
+    checkpoint: Path_ | None = None,
 ) -> Evaluation:
     """Everything about one model's outputs, from one read of the logits.
 
     Parameters
     ----------
     logits
-        Array of shape (..., C), or with the class axis elsewhere and `axis` saying where; or the path of a ``.npy``
-        file of any size, which is streamed; or a Dask array, for which `fastxent.dask.evaluate` is called. Dtypes as
-        `cross_entropy` takes them.
+        Array of shape (..., C), or with the class axis elsewhere and `axis` saying where; or the path of a file of any
+        size, of a folder, a list of paths, or what `open_logits` gives: streamed; or a Dask array, for which
+        `fastxent.dask.evaluate` is called. Dtypes as `cross_entropy` takes them.
     labels
-        Class indices of the logits' shape without the class axis: an array or the path of a ``.npy`` file.
+        Class indices of the logits' shape without the class axis: an array, a path or a source.
     axis
-        The class axis of an array; of a file it is always the last one.
-    topk, bins, ignore_index, logits_dtype
+        The class axis.
+    topk, bins, ignore_index, worst, logits_dtype
         As `Evaluator` has them.
+    temperature, temperatures
+        Divides the logits; others, at which loss and calibration are wanted besides.
+    inputs
+        What the scores are: "logits", "log_probs" (of which the softmax is taken as of logits) or "probs" (given up to
+        scale; ValueError for one that is negative or infinite).
+    classes
+        How many of the columns are classes, where the last ones are padding.
+    binary
+        One score a row, the logit (or probability) of the second of two classes: logits of the labels' shape, with or
+        without a last axis of 1; labels are 0 and 1.
+    shift
+        Position t is scored against the label at t + `shift`, within its sequence: 1 for the dump of a causal language
+        model and its tokens. The last axis of the rows is the sequence. Everything else that stands beside a row
+        belongs to position t.
+    lengths
+        Of rows (N,): lengths of sequences one behind the other. Of rows (B, T): how many of the T positions there are.
+    mask
+        A bool for each row; rows of False are left out and counted as masked, as are those that `lengths` and `shift`
+        leave without a label.
+    sample_weight
+        A finite weight from 0 on for each row. `Evaluation` says what is weighted.
+    groups
+        An integer or a string for each row (document, domain, position): results by group, and cluster-robust errors.
+    byte_counts, word_counts
+        How many bytes, words, of the text each row's label stands for.
+    strict
+        Invalid labels and non-finite rows are a ValueError.
+    per_row
+        A file, .npy or .parquet, for the values of every row: status, label, loss, lse, p_label, confidence, entropy,
+        brier, argmax, rank.
     progress
         True shows a bar on the terminal; a function is called with (rows done, all rows).
+    checkpoint
+        A file that holds the state, written every half minute and at the end; where it exists the work goes on behind
+        it, to the same bits. One of other data or options is refused.
 
     Returns
     -------
     Evaluation
-        Loss with its error, perplexity, accuracy, ranks, entropy, Brier score and calibration.
+        Loss with its error, perplexity, accuracy, ranks, entropy, Brier score and calibration, groups and classes.
 
     Raises
     ------
@@ -62,6 +120,8 @@ def evaluate(
         For dtypes and shapes that do not fit; `FormatError` for a file that cannot be read.
     FileNotFoundError
         Where there is no such file.
+    OSError
+        Where a checkpoint or a file of rows cannot be written.
 
     Examples
     --------
@@ -70,42 +130,153 @@ def evaluate(
     >>> round(result.cross_entropy, 6), result.accuracy
     (0.410038, 0.5)
     """
+    columns: dict[str, Any] = {
+        "groups": groups,
+        "sample_weight": sample_weight,
+        "mask": mask,
+        "byte_counts": byte_counts,
+        "word_counts": word_counts,
+    }
+    options: dict[str, Any] = {
+        "topk": topk,
+        "bins": bins,
+        "ignore_index": ignore_index,
+        "worst": worst,
+        "inputs": inputs,
+        "temperature": temperature,
+        "temperatures": temperatures,
+        "classes": classes,
+        "binary": binary,
+        "logits_dtype": logits_dtype,
+    }
     # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
     if hasattr(logits, "__dask_graph__") or hasattr(labels, "__dask_graph__"):
         if progress:
             raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
+        if shift or lengths is not None or per_row is not None or checkpoint is not None:
+            raise ValueError("Dask arrays are evaluated without shift, lengths, per_row and checkpoint")
         from fastxent import dask
 
-        result: Evaluation = dask.evaluate(
-            logits, labels, axis=axis, topk=topk, bins=bins, ignore_index=ignore_index, logits_dtype=logits_dtype
-        )
-        return result
-    source = as_source(logits, axis)
+        result: Evaluation = dask.evaluate(logits, labels, axis=axis, **columns, **options)
+        return _strict(result) if strict else result
+    if per_row is not None and checkpoint is not None:
+        raise ValueError("per_row and checkpoint do not go together: the rows before a crash would be lost")
+    evaluator = Evaluator(**options)
+    source = as_source(logits, axis) if not binary else _binary(logits)
     targets = as_source(labels, None)
-    classes = _check_shapes(source, targets, axis)
-    evaluator = Evaluator(topk=topk, bins=bins, ignore_index=ignore_index, logits_dtype=logits_dtype)
+    width = _check_shapes(source, targets, axis, binary)
+    beside = {name: as_source(x, None) for name, x in columns.items() if x is not None}
+    for name, column in beside.items():
+        if column.in_memory and column.dtype.kind not in "O":
+            column.name = name
+        if column.shape != targets.shape:
+            raise ValueError(f"{name} has shape {column.shape}, but the labels have {targets.shape}")
+        if column.dtype.kind != "O":
+            check_dtype(name, column.dtype)
+    selection = Selection(targets.shape, shift, lengths)
+    names = tuple(beside)
+    everything: tuple[Source, ...] = (source, Shifted(targets, shift) if shift else targets, *beside.values())
     rows = prod(targets.shape)
-    row_bytes = classes * source.dtype.itemsize
+    row_bytes = width * source.dtype.itemsize
+    sizes = (row_bytes, targets.dtype.itemsize, *(column.dtype.itemsize for column in beside.values()))
     step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
-    ranges = [(row, min(row + step, rows)) for row in range(0, rows, step)]
-    if not ranges:  # nothing to read, but the dtypes are checked all the same
-        evaluator.update(np.empty((0, classes), source.dtype), np.empty(0, targets.dtype))
+    done = 0
+    saved = None
+    if checkpoint is not None:
+        job = {
+            **{name: _identity(s) for name, s in {**_named(source, targets), **beside}.items()},
+            "options": evaluator.options,
+            "row_format": evaluator.state()["row_format"],
+            "shift": selection.shift,
+            "lengths": None if lengths is None else ArraySource(lengths, None).fingerprint(),
+        }
+        saved = Checkpoint(checkpoint, job)
+        found = saved.load()
+        if found is not None:
+            done, state = found[0], found[1]
+            evaluator = Evaluator.from_state(state)
+        else:  # whether it can be written is seen before an hour of reading
+            saved.save(0, evaluator.state())
+    ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]
+    if not rows:  # nothing to read, but the dtypes are checked all the same
+        evaluator._update(
+            np.empty((0,) if binary else (0, width), source.dtype),
+            np.empty(0, targets.dtype),
+            None,
+            {name: np.empty(0, column.dtype) for name, column in beside.items()},
+        )
     # the thread that reads ahead wants a core of its own: an OpenMP thread that waits does so spinning
     threads = None if source.in_memory else max(1, get_num_threads() - 1)
-    with progress_bar(progress, rows, source.name) as done:
-        for block, some in read_ahead((source, targets), ranges, (row_bytes, targets.dtype.itemsize)):
-            evaluator._update(block, some, None, {}, threads)
-            done(len(block))
+    with ExitStack() as stack:
+        sink = None if per_row is None else stack.enter_context(RowFile(per_row, rows)).add
+        tell = stack.enter_context(progress_bar(progress, rows, source.name))
+        tell(done)
+        blocks = read_ahead(everything, ranges, sizes)
+        stack.callback(getattr(blocks, "close"))  # noqa: B009
+        try:
+            for (start, stop), (block, some, *others) in zip(ranges, blocks, strict=True):
+                values = dict(zip(names, others, strict=True))
+                if not selection.all:
+                    keep = selection.keep(start, stop)
+                    values["mask"] = keep & values["mask"] if "mask" in values else keep
+                evaluator._update(block, some, start, values, threads, sink)
+                done = stop
+                if strict and (words := evaluator.wrong_rows()):
+                    raise ValueError(words)
+                if saved is not None and saved.due():
+                    saved.save(done, evaluator.state())
+                tell(stop - start)
+        except KeyboardInterrupt:
+            if saved is not None:
+                saved.save(done, evaluator.state())
+            raise
+    if saved is not None:
+        saved.save(done, evaluator.state())
     result = evaluator.result()
-    result.provenance.update(
-        logits={"name": source.name, "shape": list(source.shape), "dtype": str(source.dtype)},
-        labels={"name": targets.name, "shape": list(targets.shape), "dtype": str(targets.dtype)},
-    )
+    result.provenance.update({name: _origin(s) for name, s in {**_named(source, targets), **beside}.items()})
+    result.provenance["rows"] = {"shift": selection.shift, "lengths": lengths is not None}
     return result
 
 
-def _check_shapes(source: Source, targets: Source, axis: int) -> int:
-    """The number of classes; every mismatch is named before anything is read."""
+def _named(source: Source, targets: Source) -> dict[str, Source]:
+    return {"logits": source, "labels": targets}
+
+
+def _origin(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "shape": list(source.shape),
+        "dtype": str(source.dtype),
+        "fingerprint": source.fingerprint() if source.dtype.kind != "O" else None,
+    }
+
+
+def _identity(source: Source) -> dict[str, Any]:
+    return {key: value for key, value in _origin(source).items() if key != "name"}
+
+
+def _binary(scores: Any) -> Source:
+    """Binary scores as a source whose items are rows."""
+    source = as_source(scores, None)
+    if source.in_memory:
+        source.name = "logits"
+    return source
+
+
+def _strict(result: Evaluation) -> Evaluation:
+    """ValueError for rows that ought not to be there."""
+    words = wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)
+    if words:
+        raise ValueError(words)
+    return result
+
+
+def _check_shapes(source: Source, targets: Source, axis: int, binary: bool) -> int:
+    """The number of columns; every mismatch is named before anything is read."""
+    if binary:
+        if source.shape not in (targets.shape, (*targets.shape, 1)):
+            raise ValueError(f"labels have shape {targets.shape}, but binary scores have {source.shape}")
+        return 1
     if not source.shape:
         raise ValueError(f"{source.name} has no dimension, so no class axis")
     if not source.in_memory and operator.index(axis) not in (-1, len(source.shape) - 1):

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from fastxent import _dispatch
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._columns import Columns, as_int64
-from fastxent._inputs import Inputs
+from fastxent._curve import Curve, add_confidences
+from fastxent._inputs import Inputs, as_temperature, divided
 from fastxent._parts import COUNTS, FIRST, Layout, check_parts, new_parts, of_classes, of_groups
 from fastxent._rows import STATS, block_rows, run
 from fastxent._state import keys_of, whole, whole_or_none
 from fastxent._summary import summary
 from fastxent._threads import default_floats
-from fastxent.results import Evaluation
+from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources.array import ArraySource
 
 STATE_FORMAT = "fastxent.Evaluator"
@@ -52,6 +53,8 @@ class Evaluator:
     inputs, temperature, classes, binary
         What the scores are: "logits", "log_probs" or "probs"; what the logits are divided by; how many columns are
         used, where the others are padding; whether there is one score a row, that of the second of two classes.
+    temperatures
+        Others, each in the place of `temperature`, at which loss and calibration are wanted beside all the rest.
     logits_dtype
         "bfloat16" where the logits are raw 16-bit integers that stand for it.
 
@@ -89,6 +92,7 @@ class Evaluator:
         temperature: float = 1.0,
         classes: int | None = None,
         binary: bool = False,
+        temperatures: Iterable[float] = (),
         logits_dtype: str | None = None,
     ) -> None:
         self._topk = tuple(sorted({_at_least(1, k, "topk") for k in topk}))
@@ -96,6 +100,7 @@ class Evaluator:
         self._ignore_index = operator.index(ignore_index)
         self._worst = _at_least(0, worst, "worst")
         self._inputs = Inputs(inputs, temperature, classes, binary)
+        self._temperatures = tuple(as_temperature(t, "temperatures") for t in temperatures)
         self._logits_dtype = logits_dtype
         self._row_format = _dispatch.row_format
         self._layout: Layout | None = None  # what the blocks bring, from the first one on
@@ -116,6 +121,7 @@ class Evaluator:
             "temperature": self._inputs.temperature,
             "classes": self._inputs.classes,
             "binary": self._inputs.binary,
+            "temperatures": list(self._temperatures),
         }
 
     def update(
@@ -177,7 +183,8 @@ class Evaluator:
         targets = ArraySource(checked.array, None)
         block = Evaluator(**self.options)
         block._adopt(layout)
-        for a, b, part in self._inputs.blocks(x, first):
+        small = self._inputs.temperature != 1.0 or bool(self._temperatures)
+        for a, b, part in self._inputs.blocks(x, first, small):
             with default_floats():
                 values = beside.read(a, b, first)
                 numbers = as_int64(targets.read(a, b), self._ignore_index)
@@ -192,6 +199,8 @@ class Evaluator:
     def _adopt(self, layout: Layout) -> None:
         self._layout = layout
         self._parts = new_parts(layout, self._topk, self._worst)
+        if self._temperatures:
+            self._parts["curve"] = Curve(self._temperatures, self._bins, layout.weighted)
 
     def _score(
         self,
@@ -211,7 +220,8 @@ class Evaluator:
         stats, status = np.empty((size, 8)), np.empty(size, np.uint8)
         done = 0
         targets = Labels(read, LABEL_CODE, ignore & 0xFFFFFFFFFFFFFFFF)
-        for n, _, _ in run(STATS, x, 1, labels=targets, stats=stats, status=status, threads=threads):
+        at = divided(x, self._inputs.temperature)
+        for n, _, _ in run(STATS, at, 1, labels=targets, stats=stats, status=status, threads=threads):
             some = slice(done, done + n)
             with default_floats():
                 self._count(
@@ -220,6 +230,22 @@ class Evaluator:
             if sink is not None:
                 sink(row + done, stats[:n], status[:n], labels[some])
             done += n
+        weights = columns.get("sample_weight")
+        for place, temperature in enumerate(self._temperatures):
+            done = 0
+            for n, _, _ in run(
+                STATS, divided(x, temperature), 1, labels=targets, stats=stats, status=status, threads=threads
+            ):
+                with default_floats():
+                    some = (status[:n] == USED) & ~np.isnan(stats[:n, 0])
+                    kept = np.ascontiguousarray(stats[:n][some].T)
+                    self._parts["curve"].add(
+                        place,
+                        *(kept[i] for i in (0, 4, 3)),
+                        kept[RANK].view(np.int64) == 0,
+                        None if weights is None else weights[done : done + n][some],
+                    )
+                done += n
 
     def _count(
         self,
@@ -264,15 +290,16 @@ class Evaluator:
         parts["means"].add(value, weights)
         parts["quantiles"].add(loss)
         parts["worst"].add(loss, rows, labels, argmax)
-        confidence = value["confidence"]
-        bins = np.minimum((confidence * self._bins).astype(np.int64), self._bins - 1)
-        if weights is None:
-            parts["bins"].add(bins, [None, hit], [(confidence,)])
-        else:
-            parts["bins"].add(bins, [None, hit], [(weights * confidence,), (weights * value["accuracy"],), (weights,)])
+        add_confidences(parts["bins"], self._bins, value["confidence"], hit, weights)
         of_classes(parts, layout, labels, argmax, loss, weights)
         if layout.groups:
             of_groups(parts["groups"], layout, columns, used, value, weights)
+
+    def wrong_rows(self) -> str:
+        """Invalid labels and non-finite rows in words, for who wants none; else an empty string."""
+        return wrong_rows(
+            self._counts["invalid"], self._first["invalid"], self._counts["nonfinite"], self._first["nonfinite"]
+        )
 
     def merge(self, other: Evaluator) -> None:
         """Add another accumulator. The order of merging changes no bit of a result.

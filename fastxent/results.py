@@ -255,6 +255,18 @@ class Evaluation:
         return {"schema": SCHEMA, **{f.name: _plain(getattr(self, f.name)) for f in fields(self)}}
 
 
+def wrong_rows(invalid: int, first_invalid: int | None, nonfinite: int, first_nonfinite: int | None) -> str:
+    """Invalid labels and non-finite rows in words; nothing where there are none."""
+    return "; ".join(
+        f"{count:,} {name if count > 1 else name[:-1]}, the first in row {first}"
+        for count, name, first in (
+            (invalid, "invalid labels", first_invalid),
+            (nonfinite, "non-finite rows", first_nonfinite),
+        )
+        if count
+    )
+
+
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

@@ -1,0 +1,110 @@
+"""Checkpoints: where a long read has come to, in a file that is whole at any time.
+
+A checkpoint is written beside the old one and put in its place by `os.replace`, which POSIX and Windows do at once or
+not at all; a process killed at any point leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fastxent._state import whole
+
+FORMAT = "fastxent.checkpoint"
+VERSION = 1
+SECONDS = 30.0  # between two checkpoints: what a crash can cost
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put a file in place at once, or leave what was there; an OSError names `path`."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+    # the new name, too, is to outlive a power cut; not every system can open a folder
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class Checkpoint:
+    """Where a job has come to.
+
+    Parameters
+    ----------
+    path
+        Its file.
+    job
+        What the job is, JSON-able: shapes, dtypes, options, fingerprints of the data. Another job's file is refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], job: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self._job = json.loads(json.dumps(job))
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """The number of rows that are done and the state after them; None where there is no file.
+
+        Raises
+        ------
+        ValueError
+            For a file that is no checkpoint, is damaged, or is one of other data or options; names what differs.
+        """
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            raise ValueError(f"{self.path}: no checkpoint, or a damaged one; delete it to begin anew") from None
+        if not isinstance(body, dict) or body.get("format") != FORMAT:
+            raise ValueError(f"{self.path}: no checkpoint: its format should be {FORMAT!r}")
+        if body.get("version") != VERSION:
+            raise ValueError(f"{self.path}: checkpoint of version {body.get('version')!r}; known: {VERSION}")
+        if body.get("digest") != _digest(body.get("rows"), body.get("state")):
+            raise ValueError(f"{self.path}: a damaged checkpoint; delete it to begin anew")
+        job = body.get("job")
+        if job != self._job:
+            job = job if isinstance(job, dict) else {}
+            other = sorted(k for k in {*self._job, *job} if job.get(k) != self._job.get(k))
+            words = "; ".join(f"{k} was {job.get(k)}, is {self._job.get(k)}" for k in other)
+            raise ValueError(f"{self.path}: checkpoint of another job: {words}"[:500])
+        return whole(body["rows"], "rows"), body["state"]
+
+    def due(self) -> bool:
+        """Whether it is time for another."""
+        return time.monotonic() - self._last >= SECONDS
+
+    def save(self, rows: int, state: dict[str, Any]) -> None:
+        """Write that so many rows are done; OSError, which names the file, where it cannot be written."""
+        body = {"format": FORMAT, "version": VERSION, "job": self._job, "rows": rows, "state": state}
+        body["digest"] = _digest(rows, state)
+        write_atomically(self.path, json.dumps(body, allow_nan=False).encode())
+        self._last = time.monotonic()
+
+
+def _digest(rows: Any, state: Any) -> str:
+    return hashlib.blake2b(json.dumps([rows, state], sort_keys=True).encode(), digest_size=16).hexdigest()
