@@ -10,6 +10,7 @@ import operator
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -37,6 +38,7 @@ class Logits:
     convert: np.dtype[Any] | None  # to be brought into a buffer of this dtype first
     divisor: float = 1.0  # and divided by this there
     raw: bool = False  # from the bits of a bfloat16
+    joined: int = 1  # the last axes are so many class axes, to be brought into a buffer where they are one
 
     @property
     def row_dtype(self) -> np.dtype[Any]:
@@ -256,20 +258,28 @@ def as_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return axes
 
 
-def join_axes(x: Logits, axes: tuple[int, ...]) -> tuple[Logits, int]:
-    """`x` with `axes` joined into one class axis, and that axis.
+def join_axes(axes: tuple[int, ...], *arrays: Logits) -> tuple[list[Logits], int]:
+    """`arrays`, all of one shape, with `axes` joined into one class axis, and that axis.
 
-    One axis stays where it is. Several become the last one, as a view where their strides allow it; otherwise this is
-    the one place that copies.
+    One axis stays where it is. Several become the last one, as a view where the strides of all arrays allow it;
+    otherwise they become the last ones, which `pieces` joins block by block.
     """
     if len(axes) == 1:
-        return x, axes[0]
-    array = x.array
-    rest = [d for d in range(array.ndim) if d not in axes]
-    joined = array.transpose([*rest, *sorted(axes)])
-    length = prod(array.shape[d] for d in axes)
-    joined = joined.reshape(*(array.shape[d] for d in rest), length)
-    return Logits(joined, x.kind, x.convert), joined.ndim - 1
+        return list(arrays), axes[0]
+    shape = arrays[0].array.shape
+    rest = [d for d in range(len(shape)) if d not in axes]
+    moved = [Logits(x.array.transpose([*rest, *sorted(axes)]), x.kind, x.convert) for x in arrays]
+    if all(_joins(x.array, len(axes)) for x in moved):
+        joined = (*(shape[d] for d in rest), prod(shape[d] for d in axes))
+        return [Logits(x.array.reshape(joined), x.kind, x.convert) for x in moved], len(rest)
+    native = [x.array.dtype.newbyteorder("=") if x.convert is None else x.convert for x in moved]
+    return [Logits(x.array, x.kind, to, joined=len(axes)) for x, to in zip(moved, native, strict=True)], len(rest)
+
+
+def _joins(array: NDArray[Any], axes: int) -> bool:
+    """Whether the last axes of an array lie as one."""
+    steps = [(n, s) for n, s in zip(array.shape[-axes:], array.strides[-axes:], strict=True) if n != 1]
+    return array.size == 0 or all(s == n * t for (_, s), (n, t) in pairwise(steps))
 
 
 def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], **inputs: NDArray[Any]) -> NDArray[Any]:
@@ -307,12 +317,16 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
     if x.convert is None:
         yield x.array, axis, (...,)
         return
-    rows = np.moveaxis(x.array, axis, -1)
-    classes = rows.shape[-1]
+    rows, joined = (x.array, x.joined) if x.joined > 1 else (np.moveaxis(x.array, axis, -1), 1)
+    classes = prod(rows.shape[-joined:])
+    if joined > 1 and _joins(rows, joined):
+        # the output is what does not join
+        rows, joined = rows.reshape(*rows.shape[:-joined], classes), 1
     integers = x.kind == F64 and x.array.dtype.kind in "uib"
-    contiguous = integers or classes <= 1 or x.array.strides[axis] == x.array.itemsize
-    for index in batch_indices(rows.shape[:-1], classes):
+    contiguous = integers or joined > 1 or classes <= 1 or rows.strides[-1] == rows.itemsize
+    for index in batch_indices(rows.shape[:-joined], classes):
         block = converted(x, rows[index], contiguous)
+        block = block.reshape(*block.shape[:-joined], classes) if joined > 1 else block
         yield block, block.ndim - 1, index
 
 

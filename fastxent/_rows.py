@@ -63,16 +63,20 @@ def run(
     block, BLOCK_ROWS at most, and are overwritten by the next.
     """
     threads = get_num_threads() if threads is None else threads
+    aside = False
     if out is not None and x.convert is not None and out.ndim == x.array.ndim:
-        out = np.moveaxis(out, axis, -1)  # as the pieces have it
+        # as the pieces have it; where they join axes, a block's outputs are brought to their places afterwards
+        aside = x.joined > 1
+        out = out if aside else np.moveaxis(out, axis, -1)
     for piece, class_axis, index in pieces(x, axis):
+        target = None if out is None else np.empty(piece.shape, out.dtype) if aside else out[index]
         rows = kernels.Rows(
             piece,
             x.kind,
             class_axis,
             None if labels is None else labels.array[index],
             0 if labels is None else labels.code,
-            None if out is None else out[index],
+            target,
         )
         classes = piece.shape[class_axis]
         workspace = None
@@ -100,6 +104,8 @@ def run(
             )
             if segment1 == rows.segments:
                 yield row1 - row0, ignored, invalid
+        if out is not None and target is not None and aside:
+            out[index] = target.reshape(out[index].shape)
 
 
 def block_rows(count: int, classes: int) -> int:

@@ -30,7 +30,8 @@ def logsumexp(
     a
         Array of any shape and strides: float64, float32, float16, bfloat16 (``ml_dtypes``, PyTorch), integers or bool.
     axis
-        Axis or axes to sum over; all by default. Several axes whose strides do not join are copied.
+        Axis or axes to sum over; all by default. Several that do not lie as one are read through a buffer, row
+        by row.
     b
         Weights of either sign, of the dtypes of `a`; `a` and `b` are broadcast against each other. An element of weight
         0 is left out.
@@ -97,7 +98,7 @@ def logsumexp(
         if sign is not None:
             sign[...] = signs.reshape(shape)
     else:
-        joined, class_axis = _one_axis(x, axes)
+        (joined,), class_axis = _one_axis(axes, x)
         for _ in run(LSE, joined, class_axis, out=rows):
             pass
         if sign is not None:
@@ -221,13 +222,13 @@ def _complex_logsumexp(
     return _returned(result, None, out)
 
 
-def _one_axis(x: Logits, axes: tuple[int, ...]) -> tuple[Logits, int]:
-    """`x` with one class axis; a 0-d array, or no axis to reduce over, is a row of one element."""
+def _one_axis(axes: tuple[int, ...], *arrays: Logits) -> tuple[list[Logits], int]:
+    """Arrays of one shape with one class axis; no axis to reduce over is a row of one element."""
     if not axes:
-        if x.array.ndim == 64:
+        if arrays[0].array.ndim == 64:
             raise ValueError("an array of 64 dimensions, NumPy's most, wants an axis other than ()")
-        return Logits(x.array[..., np.newaxis], x.kind, x.convert), x.array.ndim
-    return join_axes(x, axes)
+        return [Logits(x.array[..., np.newaxis], x.kind, x.convert) for x in arrays], arrays[0].array.ndim
+    return join_axes(axes, *arrays)
 
 
 def _normalised(mode: int, a: ArrayLike, axis: Axis, out: NDArray[Any] | None) -> NDArray[Any]:
@@ -238,13 +239,7 @@ def _normalised(mode: int, a: ArrayLike, axis: Axis, out: NDArray[Any] | None) -
     if any(shape[d] == 0 for d in axes):
         raise ValueError(f"x of shape {shape} has rows without elements along axis {axis}")
     result = as_out(out, shape, x.row_dtype, x=x.array)
-    joined, class_axis = _one_axis(x, axes)
-    target, _ = _one_axis(Logits(result, x.kind, None), axes)
+    (joined, target), class_axis = _one_axis(axes, x, Logits(result, x.kind, None))
     for _ in run(mode, joined, class_axis, out=target.array):
         pass
-    if not np.may_share_memory(target.array, result):
-        # joining several axes copied it: bring it back
-        rest = [d for d in range(len(shape)) if d not in axes]
-        order = [*rest, *sorted(axes)]
-        result.transpose(order)[...] = target.array.reshape([shape[d] for d in order])
     return result[()] if out is None else result  # a number for a number, as SciPy has it

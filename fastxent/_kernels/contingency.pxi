@@ -6,7 +6,8 @@
 #
 # Each thread counts into uint32 tables of its own, which the caller provides, adds up and clears before 2^32 labels.
 # All are integers, so the counts do not depend on who counted what. A small table has several copies, in which labels are
-# counted by turns: equal pairs, one after the other, would each wait for the last one's store.
+# counted by turns: equal pairs, one after the other, would each wait for the last one's store (it saves a tenth at most
+# on an AMD EPYC).
 
 from cython.parallel cimport threadid
 
