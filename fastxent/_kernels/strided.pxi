@@ -163,8 +163,8 @@ cdef inline void pixel_segment(
         sums = vd_load(hi + i)
         refs = vd_pick(vd_ge(sums, vd_splat(5e-324)), refs, odd)
         refs = vd_pick(vd_ge(vd_splat(1.7976931348623157e308), sums), refs, odd)
-        refs = vd_pick(vd_ge(tops, vd_splat(-most)), refs, odd)
-        vd_store(&out.c[i], vd_pick(vd_ge(vd_splat(most), tops), refs, odd))
+        refs = vd_pick(vd_ge(tops, vd_splat(most)), odd, refs)
+        vd_store(&out.c[i], vd_pick(vd_ge(vd_splat(-most), tops), odd, refs))
         vd_store(&out.top[i], tops)
 
 
