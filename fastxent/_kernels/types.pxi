@@ -98,8 +98,6 @@ cdef extern from "vmath.h" nogil:
     bint vd_outside(vd, double, double, bint)
     vf vf_only(vi, vf)
     vd vd_only(vl, vd)
-    vf vf_abs(vf)
-    vd vd_abs(vd)
 
 ctypedef fused vec:
     vf
