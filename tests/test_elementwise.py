@@ -311,7 +311,7 @@ def test_memory_is_flat():
         import numpy as np, fastxent as fx
         most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         x = np.full((4096, 8192), 0.25, np.float32)[:, ::2]  # 64 MB are read
-        y, result = np.ones(x.shape, np.uint8), np.zeros(x.shape, np.float32)
+        y, result = np.ones(x.shape, np.uint8), np.full(x.shape, 0.5, np.float32)
         fx.sigmoid(x[:8]), fx.binary_cross_entropy_with_logits(x[:8], y[:8], [2.0])
         before = most()
         for name in ("sigmoid", "log_sigmoid", "logit", "surprisal"):
@@ -350,9 +350,9 @@ def test_nothing_is_touched_outside_the_arrays(name):
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import numpy as np, fastxent as fx
         from layouts import Guarded
-        memory, result, other = Guarded(1 << 14), Guarded(1 << 14), Guarded(1 << 14)
+        memory, result, other = Guarded(1 << 15), Guarded(1 << 15), Guarded(1 << 15)
         for dtype in (np.float32, np.float64, np.float16, np.int64, np.bool_):
-            wide = np.float64 if dtype in (np.float64, np.int64) else np.float32
+            wide = fx.sigmoid(np.ones(1, dtype)).dtype
             for n in (*range(1, 40), 511, 512, 513, 1024, 1025):
                 for end in (True, False):
                     out = result.put(np.zeros(n, wide), end)

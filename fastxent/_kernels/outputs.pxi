@@ -52,10 +52,10 @@ cdef inline void output(
     else:
         for v in range(FX_NI):
             x[v] = vmax(floor_, x[v])
-        vexp(x, magic, True, e, scale)
+        vexp(x, magic, FX_LESS_ONE, e, scale)
         for v in range(FX_NI):
-            e[v] = e[v] * scale[v]
-            x[v] = vfma(e[v], inverse, e[v] * inverse_lo)
+            # (1 + e) / m: one rounding of the large term, instead of one of e^r and one of the product
+            x[v] = (inverse + vfma(e[v], inverse, vfma(e[v], inverse_lo, inverse_lo))) * scale[v]
 
 
 cdef inline void write_row(

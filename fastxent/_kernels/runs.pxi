@@ -75,7 +75,7 @@ cdef inline vec vfma(vec a, vec b, vec c) noexcept nogil:
         return vd_fma(a, b, c)
 
 
-cdef inline void vexp(const vec *x, vec magic, bint fine, vec *p, vec *scale) noexcept nogil:
+cdef inline void vexp(const vec *x, vec magic, int fine, vec *p, vec *scale) noexcept nogil:
     """e^x 2^-c = p scale, of FX_NI vectors; not `fine`: for a sum that `mend` puts right."""
     if vec is vf:
         vf_exp(x, magic, fine, p, scale)

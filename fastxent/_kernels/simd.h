@@ -290,6 +290,7 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 /* x in (FX_NI,), magic in; y = p, scale out (FX_NI,). Without `fine` the second constant of ln2 is left out: p is then
    e^(x + n lo), which a sum of exponentials mends at its end by one factor e^(-m lo), m the n of its largest term; what
    remains, (n - m) lo, is below 0.5 ULP of a term for 20 nats under the largest, and those further down weigh nothing. */
+#define FX_LESS_ONE 2 /* `fine`, and p less 1 is given: what multiplies p saves its rounding */
 FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) {
     vf t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
     FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
@@ -302,9 +303,11 @@ FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) {
     FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
     if (FX_FMA) {
         FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
-        FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        if (fine == FX_LESS_ONE) FX_EACH(p, p[v] * r[v]);
+        else FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
     } else { /* the small terms first: each product is rounded here */
-        FX_EACH(p, (1.0f + (r[v] + r[v] * r[v] * p[v])));
+        FX_EACH(p, (r[v] + r[v] * r[v] * p[v]));
+        if (fine != FX_LESS_ONE) FX_EACH(p, (1.0f + p[v]));
     }
     FX_EACH(scale, (vf)((vi)t[v] << 23));
     FX_EACH(y, p[v]);
@@ -327,9 +330,11 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
     FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
     if (FX_FMA) {
         FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
-        FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
+        if (fine == FX_LESS_ONE) FX_EACH(p, p[v] * r[v]);
+        else FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
     } else {
-        FX_EACH(p, (1.0 + (r[v] + r[v] * r[v] * p[v])));
+        FX_EACH(p, (r[v] + r[v] * r[v] * p[v]));
+        if (fine != FX_LESS_ONE) FX_EACH(p, (1.0 + p[v]));
     }
     FX_EACH(scale, (vd)((vl)t[v] << 52));
     FX_EACH(y, p[v]);

@@ -16,6 +16,7 @@ cdef extern from "simd.h" nogil:
     enum: FX_NV
     enum: FX_NH
     enum: FX_NI
+    enum: FX_LESS_ONE
     enum: FX_PREFETCH
     enum: FX_FMA
     enum: FX_PIXELS
@@ -50,8 +51,8 @@ cdef extern from "simd.h" nogil:
     vd vd_fma(vd, vd, vd)
     vf vf_pick(vi, vf, vf)
     vd vd_pick(vl, vd, vd)
-    void vf_exp(const vf *, vf, bint, vf *, vf *)
-    void vd_exp(const vd *, vd, bint, vd *, vd *)
+    void vf_exp(const vf *, vf, int, vf *, vf *)
+    void vd_exp(const vd *, vd, int, vd *, vd *)
     double vf_top(vf)
     double vd_top(vd)
     int64_t vi_total(vi)
@@ -98,8 +99,6 @@ cdef extern from "vmath.h" nogil:
     bint vd_outside(vd, double, double, bint)
     vf vf_only(vi, vf)
     vd vd_only(vl, vd)
-    vf vf_abs(vf)
-    vd vd_abs(vd)
 
 ctypedef fused vec:
     vf
