@@ -111,7 +111,8 @@ def log_loss(
                 loss = loss * row_weight
         total.add(loss)
     if off:
-        warnings.warn("the rows of y_proba do not all sum to one; they are taken as they are", UserWarning, stacklevel=2)
+        message = "the rows of y_proba do not all sum to one; they are taken as they are"
+        warnings.warn(message, UserWarning, stacklevel=2)
     if not normalize:
         return total.value()
     return total.mean(rows if weight is None else Fraction(weight_total.fraction()))
@@ -124,7 +125,7 @@ def _shape_of(proba: Logits, true: Array) -> int:
         raise ValueError(f"y_proba has shape {shape}; it must be (N,) or (N, C), with at least one row")
     if true.ndim not in (1, 2) or len(true) != shape[0]:
         raise ValueError(f"y_true has shape {true.shape}; y_proba of shape {shape} wants {shape[0]} labels")
-    return shape[0]
+    return int(shape[0])
 
 
 def _weights(sample_weight: ArrayLike, rows: int) -> Array:
@@ -197,7 +198,8 @@ def _indicated(true: Array, start: int) -> NDArray[np.bool_]:
     if bad.any():
         row, column = map(int, np.argwhere(bad)[0])
         raise ValueError(f"y_true[{start + row}, {column}] is {true[row, column]}; an indicator matrix holds 0 and 1")
-    return true == 1
+    chosen: NDArray[np.bool_] = true == 1
+    return chosen
 
 
 def _probabilities(proba: Logits, some: slice) -> Array:

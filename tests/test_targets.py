@@ -169,7 +169,7 @@ def test_accuracy(dtype, smoothing):
 
 
 def exact_loss(x, p, w, smoothing):
-    with mpmath.workdps(700):  # 1e300 + 1e-300
+    with mpmath.workdps(700 if np.abs(x[np.isfinite(x)]).max() > 1e100 else 350):  # 1e300 + 1e-300
         top = max(map(mpmath.mpf, x.tolist()))
         lse = top + mpmath.log(mpmath.fsum(mpmath.exp(mpmath.mpf(v) - top) for v in x.tolist()))
         a = [(1 - mpmath.mpf(smoothing)) * mpmath.mpf(q) + mpmath.mpf(smoothing) / len(x) for q in p.tolist()]
@@ -246,10 +246,11 @@ def test_sample_weights():
         twins(x, y, weight, sample_weight=s, name="nll_loss")
     for dtype in ("float16", BFLOAT16, ">f4", "i1", "bool"):
         twins(x, p, sample_weight=np.arange(5).astype(dtype))
-    x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)  # one row kernel for both
+    wide = rng.normal(0, 3, (20, 300))  # one row kernel for both
     for reduction in REDUCTIONS:
-        whole = fx.cross_entropy(x[1:], y[1:], weight, reduction=reduction)
-        assert same_bits(fx.cross_entropy(x[1:], y[1:], weight, reduction=reduction, sample_weight=1), whole)
+        weight = rng.random(300)
+        whole = fx.cross_entropy(wide, np.arange(20), weight, reduction=reduction)
+        assert same_bits(fx.cross_entropy(wide, np.arange(20), weight, reduction=reduction, sample_weight=1), whole)
     x[0, :, 0] = 0.0
     assert fx.cross_entropy(x, p, sample_weight=np.zeros(5), empty="zero") == 0.0
 

@@ -58,7 +58,8 @@ cdef struct TargetJob:
 
 # a row after its first pass
 cdef struct Scored:
-    double hi, lo        # log-sum-exp, or log of the sum of probabilities
+    double hi, lo        # log-sum-exp, or log of the sum of probabilities 2^-binades
+    int64_t binades      # so that the logarithms of a row's probabilities do not cancel against a large one of their sum
     double label_loss
     int64_t peak         # the class of lse - x_j < log 2, where it is known; or -1
     double gap           # its lse - x_j, exactly
@@ -118,16 +119,28 @@ cdef void target_run(
             a[i] = a[i] * job.weights[j + i] if a[i] != 0.0 else 0.0
 
 
-cdef void log_run(double *x, Py_ssize_t n) noexcept nogil:
-    """Logarithms of a run of probabilities, up to the end of its last group."""
+cdef void log_run(double *x, Py_ssize_t n, int64_t binades) noexcept nogil:
+    """Logarithms of a run of probabilities 2^-binades, up to the end of its last group."""
+    cdef double was[TERMS]
+    cdef double half = power_of_two(-(binades // 2)), rest = power_of_two(binades // 2 - binades)
     cdef vd y[FX_NI]
-    cdef Py_ssize_t k, v
-    for k in range((n + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
+    cdef Py_ssize_t i, v
+    for i in range(n):
+        was[i] = x[i]
+        x[i] = x[i] * half * rest
+    i = 0
+    while i < n:
         for v in range(FX_NI):
-            y[v] = vd_load(x + (k * FX_NI + v) * FX_VD)
-        vlog(y, y)
+            y[v] = vd_load(x + i + v * FX_VD)
+        vd_log(y, y)
         for v in range(FX_NI):
-            vd_store(x + (k * FX_NI + v) * FX_VD, y[v])
+            vd_store(x + i + v * FX_VD, y[v])
+        i += FX_NI * FX_VD
+    if binades > 0:
+        for i in range(n):
+            if x[i] < -708.0 and was[i] > 0.0:
+                # scaled below the smallest normal number
+                x[i] = log_(was[i]) - <double>binades * LN2
 
 
 cdef void add_terms(
@@ -195,7 +208,7 @@ cdef double terms(const TargetJob *job, const char *x, const char *target, int64
             for i in range(n, (n + 15) // 16 * 16):
                 xs[i] = a[i] = 0.0
             if job.probabilities:
-                log_run(xs, n)
+                log_run(xs, n, row.binades)
             if scale != 1.0:
                 for i in range(n):
                     xs[i] = scale * xs[i]
@@ -260,6 +273,12 @@ cdef double surprise_of(double others, double q) noexcept nogil:
     return log_(others) - log_(q)
 
 
+cdef void log_of_sum(double s, Scored *row) noexcept nogil:
+    row.hi = NAN
+    if 0.0 < s < INFINITY:
+        row.hi = log_(split_exponent(s, &row.binades))
+
+
 cdef bint score_probabilities(const TargetJob *job, const char *x, int64_t label, Scored *row) noexcept nogil:
     """First pass over a row of probabilities; False where an entry is negative or infinite."""
     cdef double s, top
@@ -275,10 +294,10 @@ cdef bint score_probabilities(const TargetJob *job, const char *x, int64_t label
         top = load_one(x + k * job.class_stride, job.kind)
     else:
         # no class has half of it
-        row.hi = log_(s) if s != 0.0 else NAN
+        log_of_sum(s, row)
         return True
     row.label_loss = surprise_of(s, top)
-    row.hi = log_(s + top) if s + top != 0.0 else NAN
+    log_of_sum(s + top, row)
     if row.label_loss < LN2:
         row.peak = k
         row.gap = row.label_loss
@@ -336,8 +355,9 @@ cdef void normaliser_from(const Scored *row, int kind, Normaliser *out) noexcept
     if not -FX_FAR_F < hi < FX_FAR_F:
         out.shift = hi if kind == F64 else <float>hi
         two_sum(hi, -out.shift, &hi, &y)
-        lo = lo + y
-    y = exp_reduced(-hi, -lo, &n)
+        two_sum(hi, lo + y, &hi, &lo)
+    y = exp_reduced(-hi, 0.0, &n)
+    y = fx_fma(-lo, y, y)
     out.c = -n
     out.inverse = y
     if kind != F64:
@@ -434,6 +454,7 @@ cdef int64_t target_row(const TargetJob *job, Py_ssize_t r) noexcept nogil:
     if job.count_only:
         return counts
     row.hi = row.lo = row.label_loss = row.gap = row.total = row.total_lo = 0.0
+    row.binades = 0
     row.peak = -1
     if job.gradient != NULL:
         gradient = job.gradient + offset_of(&job.places, GRADIENT, r)

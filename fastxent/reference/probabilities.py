@@ -32,7 +32,7 @@ def log_loss(
     Examples
     --------
     >>> log_loss(["spam", "ham"], [[0.5, 0.5], [0.75, 0.25]])
-    0.49041462650586315
+    0.4904146265058631
     """
     flat, shape = as_numbers(y_proba, "y_proba")
     if len(shape) not in (1, 2) or 0 in shape or not all(0 <= p <= 1 for p in flat):

@@ -114,6 +114,7 @@ def share_surprises(row: Sequence[float]) -> list[float]:
     return [
         math.inf if q == 0
         else math.log1p(math.fsum([*row, -q]) / q) if q > total / 2
+        else math.log(total / q) if total / q < 1e300
         else math.log(total) - math.log(q)
         for q in row
     ]  # fmt: skip
