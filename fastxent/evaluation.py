@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastxent._arrays import dtype_name
 from fastxent._checkpoint import Checkpoint
 from fastxent._columns import check_dtype
 from fastxent._progress import progress_bar
@@ -164,7 +164,7 @@ def evaluate(
     evaluator = Evaluator(**options)
     source = as_source(logits, axis) if not binary else _binary(logits)
     targets = as_source(labels, None)
-    width = _check_shapes(source, targets, axis, binary)
+    width = _check_shapes(source, targets, binary)
     beside = {name: as_source(x, None) for name, x in columns.items() if x is not None}
     for name, column in beside.items():
         if column.in_memory and column.dtype.kind not in "O":
@@ -177,7 +177,7 @@ def evaluate(
     names = tuple(beside)
     everything: tuple[Source, ...] = (source, Shifted(targets, shift) if shift else targets, *beside.values())
     rows = prod(targets.shape)
-    row_bytes = width * source.dtype.itemsize
+    row_bytes = source.row_bytes
     sizes = (row_bytes, targets.dtype.itemsize, *(column.dtype.itemsize for column in beside.values()))
     step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
     done = 0
@@ -246,7 +246,7 @@ def _origin(source: Source) -> dict[str, Any]:
     return {
         "name": source.name,
         "shape": list(source.shape),
-        "dtype": str(source.dtype),
+        "dtype": dtype_name(source.dtype),
         "fingerprint": source.fingerprint() if source.dtype.kind != "O" else None,
     }
 
@@ -271,7 +271,7 @@ def _strict(result: Evaluation) -> Evaluation:
     return result
 
 
-def _check_shapes(source: Source, targets: Source, axis: int, binary: bool) -> int:
+def _check_shapes(source: Source, targets: Source, binary: bool) -> int:
     """The number of columns; every mismatch is named before anything is read."""
     if binary:
         if source.shape not in (targets.shape, (*targets.shape, 1)):
@@ -279,8 +279,6 @@ def _check_shapes(source: Source, targets: Source, axis: int, binary: bool) -> i
         return 1
     if not source.shape:
         raise ValueError(f"{source.name} has no dimension, so no class axis")
-    if not source.in_memory and operator.index(axis) not in (-1, len(source.shape) - 1):
-        raise ValueError(f"the class axis of a file is its last one; {source.name} cannot be read along axis {axis}")
     wanted, classes = source.shape[:-1], source.shape[-1]
     if classes == 0:
         raise ValueError(f"{source.name} of shape {source.shape} has no class")

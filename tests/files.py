@@ -29,13 +29,13 @@ def check(source: Source, want: np.ndarray) -> None:
     assert source.rows == len(flat)
     for step in (1, 3, 1000):
         got = rows_of(source, step)
-        assert got.dtype == source.dtype
-        assert got.tobytes() == np.ascontiguousarray(flat).tobytes()
+        assert got.astype(want.dtype).tobytes() == np.ascontiguousarray(flat).tobytes()
     source.close()
     for start in reversed(range(0, len(flat), 5)):
         got = source.read(start, min(start + 7, len(flat)))
+        assert got.dtype == source.dtype
         assert not source.row_shape or got.strides[1] == got.itemsize or got.shape[1] <= 1
-        assert got.tobytes() == np.ascontiguousarray(flat[start : start + 7]).tobytes()
+        assert got.astype(want.dtype).tobytes() == np.ascontiguousarray(flat[start : start + 7]).tobytes()
     for start, stop in ((-1, 0), (0, len(flat) + 1), (1, 0)):
         with pytest.raises(IndexError, match="rows"):
             source.read(start, stop)
@@ -53,10 +53,12 @@ def damage(path: Path, cases: int, head: int, most: int = 1 << 26, **options) ->
         raw = bytearray(whole)
         for _ in range(chance.randint(0, 3)):
             place = chance.randrange(min(head, len(raw)) if chance.random() < 0.8 else len(raw))
-            raw[place] = chance.choice((0, 1, 127, 128, 255, raw[place] ^ 1 << chance.randrange(8), chance.randrange(256)))
+            flipped = raw[place] ^ 1 << chance.randrange(8)
+            raw[place] = chance.choice((0, 1, 127, 128, 255, flipped, chance.randrange(256)))
         if chance.random() < 0.3:
             del raw[chance.randrange(len(raw)) :]
         path.write_bytes(raw)
+        said = ""
         try:
             source = open_logits(path, **options)
             with contextlib.closing(source):
@@ -64,8 +66,8 @@ def damage(path: Path, cases: int, head: int, most: int = 1 << 26, **options) ->
                     rows_of(source, 1 + source.rows // 2)
             fine += 1
         except FormatError as error:
-            assert str(path) in str(error)
-            assert "\n" not in str(error)
+            said = str(error)
+        assert not said or (str(path) in said and "\n" not in said)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     path.write_bytes(whole)

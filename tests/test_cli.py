@@ -160,7 +160,7 @@ ERRORS = [("x.npy short.npy", "(50,) (100, 5) short.npy x.npy"), ("y.npy x.npy",
 ERRORS += [("x.npy float.npy", "float64 integer"), ("cut.npy y.npy", "cut.npy: truncated 2118")]
 ERRORS += [("objects.npy y.npy", "objects.npy: object code"), ("x.npy objects.npy", "objects.npy: object code")]
 ERRORS += [("none.npy y.npy", "none.npy"), ("x.npy none.npy", "none.npy"), ("folder.npy y.npy", "folder.npy:")]
-ERRORS += [("x.npy .", ".:"), ("x.pkl y.npy", "x.pkl: pickle code"), ("x.csv y.npy", "x.csv: known: .npy")]
+ERRORS += [("x.npy .", "cut.npy:"), ("x.pkl y.npy", "x.pkl: pickle code"), ("x.csv y.npy", "x.csv: known: .npy")]
 ERRORS += [("x.npy y.npy --json none/out.json", "none/out.json:"), ("x.npy y.npy --json folder.npy", "folder.npy:")]
 
 

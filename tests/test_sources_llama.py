@@ -22,7 +22,8 @@ def write(path, context, vocabulary, chunks, seed=0):
     with open(path, "wb") as file:
         file.write(b"_logits_" + struct.pack("<Iii", context, vocabulary, chunks) + tokens.tobytes())
         for row in range(len(codes)):
-            file.write(scale[row].tobytes() + least[row].tobytes() + codes[row].tobytes() + b"\xff" * (vocabulary % 2 * 2))
+            head = scale[row].tobytes() + least[row].tobytes()
+            file.write(head + codes[row].tobytes() + b"\xff" * (vocabulary % 2 * 2))
     # sums of two roundings in float32, as NumPy does them
     return scale * codes.astype(np.float32) + least, tokens[:, context // 2 + 1 :].reshape(-1)
 

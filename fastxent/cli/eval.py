@@ -10,8 +10,10 @@ from pathlib import Path
 from fastxent import report
 from fastxent._threads import set_num_threads
 from fastxent.cli._common import bins, complain, targets, threads, topk
+from fastxent.cli._sources import add_options, open_dump, open_labels
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation
+from fastxent.sources import Source
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,8 +24,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Evaluate logits against labels in one read: loss, perplexity, accuracy, ranks, calibration. "
         "Files larger than memory are streamed.",
     )
-    ev.add_argument("logits", nargs="?", metavar="LOGITS", help=".npy file of shape (..., classes)")
-    ev.add_argument("labels", nargs="?", metavar="LABELS", help=".npy file of class indices, shape (...)")
+    ev.add_argument("logits", nargs="?", metavar="LOGITS", help="file or folder of shape (..., classes)")
+    ev.add_argument("labels", nargs="?", metavar="LABELS", help="the same of class indices, shape (...)")
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
     ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
@@ -35,11 +37,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
     ev.add_argument("--threads", type=threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add_options(ev)
     ev.set_defaults(run=_eval, parser=ev)
 
 
 def _eval(args: argparse.Namespace) -> int:
-    labels = args.labels_option or args.labels
+    labels = args.labels_option or args.labels or (args.logits if args.label_member else None)
     if args.labels_option and args.labels:
         args.parser.error("labels are given twice")
     if args.demo and (args.logits or labels):
@@ -66,7 +69,7 @@ def _run_eval(args: argparse.Namespace, labels: str | None) -> int:
         result.provenance["logits"]["name"] = "handwritten digits"
         result.provenance["labels"]["name"] = "handwritten digits"
     else:
-        result = _evaluate(Path(args.logits), Path(str(labels)), args)
+        result = _evaluate(open_dump(args.logits, args), open_labels(str(labels), args), args)
     if args.json == "-":
         print(_json(result))
     else:
@@ -89,7 +92,7 @@ def _run_eval(args: argparse.Namespace, labels: str | None) -> int:
     return 0
 
 
-def _evaluate(logits: Path, labels: Path, args: argparse.Namespace) -> Evaluation:
+def _evaluate(logits: Path | Source, labels: Path | Source, args: argparse.Namespace) -> Evaluation:
     return evaluate(
         logits,
         labels,

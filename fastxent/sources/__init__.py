@@ -23,7 +23,7 @@ from fastxent.sources.safetensors import open_safetensors
 from fastxent.sources.shards import PartSource, ShardSource, as_slice, find_files
 from fastxent.sources.zarr import ZarrSource, is_zarr
 
-__all__ = ["ArraySource", "FormatError", "NpySource", "Source", "as_source", "open_logits"]
+__all__ = ["MEMORY", "ArraySource", "FormatError", "NpySource", "Source", "as_slice", "as_source", "open_logits"]
 
 _READERS: dict[str, Callable[[Path, Options], Source]] = {
     ".npy": NpySource,

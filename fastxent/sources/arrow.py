@@ -44,16 +44,11 @@ class TableSource(Source):
             self._columns = _choose(schema, options, self.name, self._pa)
             if len(self._columns) == 1:
                 self.name = f"{path}:{self._columns[0]}"
-            self.row_shape = ()
-            if not options.labels:
-                self.row_shape = (len(self._columns),)
             self.dtype, width = self._kind(schema)
-            if width is None:  # a list column without a length: the first row has it
-                self.row_shape = (-1,)
+            self.row_shape = () if options.labels else (len(self._columns) if width is None else width,)
+            if width == -1:  # a list column without a length: the first row has it
                 self._load(0, 1)
-                width = self._values.shape[1] if self._values is not None else 0
-            if width:
-                self.row_shape = (width,)
+                self.row_shape = (self._values.shape[1] if self._values is not None else 0,)
         self.shape = (self._starts[-1], *self.row_shape)
         self.close()
 
@@ -84,13 +79,13 @@ class TableSource(Source):
         self._pa = optional("pyarrow", self.name)
 
     def _kind(self, schema: Any) -> tuple[np.dtype[Any], int | None]:
-        """dtype, and the number of scores in a row: 0 for a scalar column, None where only the data tell it."""
+        """dtype, and the number of scores in a list: None of scalar columns, -1 where only the data tell it."""
         kinds = set()
-        width: int | None = 0
+        width: int | None = None
         for column in self._columns:
             kind = _storage(schema.field(column).type)
             if _is_list(kind, self._pa):
-                width = kind.list_size if self._pa.types.is_fixed_size_list(kind) else None
+                width = kind.list_size if self._pa.types.is_fixed_size_list(kind) else -1
                 kind = kind.value_type
             kinds.add(np.dtype(kind.to_pandas_dtype()))
         if len(kinds) > 1:
@@ -206,7 +201,8 @@ class ArrowSource(TableSource):
             )
         reader = self._file()
         if reader.num_record_batches != len(sizes):
-            raise FormatError(f"{self.name}: {len(sizes)} record batches, but {reader.num_record_batches} in its footer")
+            said = reader.num_record_batches
+            raise FormatError(f"{self.name}: corrupt: {len(sizes)} record batches, but {said} in its footer")
         return reader.schema, [rows for rows, _ in sizes]
 
     def _file(self) -> Any:
@@ -291,7 +287,7 @@ def _record_batches(file: BinaryIO, name: str) -> Iterator[tuple[int, int]]:
             raise FormatError(f"{name}: corrupt: no message at byte {place}") from None
         place += head + length
         if not 0 <= body <= size - place:
-            raise FormatError(f"{name}: truncated: a body of {body} bytes at byte {place}, the file ends at byte {size}")
+            raise FormatError(f"{name}: truncated: {body} bytes of data at byte {place}, the file ends at byte {size}")
         place += body
         if kind == _RECORD_BATCH:
             yield rows, body

@@ -102,7 +102,7 @@ class Source(ABC):
     def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
         """`read`, of rows that are there."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most have nothing open)
         """Let go of open files and buffers; the next read opens them again."""
 
     def blocks(self, rows: int | None = None) -> Iterator[NDArray[Any]]:

@@ -61,7 +61,7 @@ class Hdf5Source(BoxSource):
 def _datasets(file: Any, h5py: Any) -> list[str]:
     """Names of the datasets in a file, found by its hard links alone."""
     names: list[str] = []
-    seen = set()
+    seen = {hash(file["/"].id)}  # a group may hold itself
     groups = [("", file)]
     while groups:
         prefix, group = groups.pop()
@@ -71,8 +71,8 @@ def _datasets(file: Any, h5py: Any) -> list[str]:
             item = group[key]
             if isinstance(item, h5py.Dataset):
                 names.append(prefix + key)
-            elif isinstance(item, h5py.Group) and item.id.__hash__() not in seen:
-                seen.add(item.id.__hash__())  # a group may hold itself
+            elif isinstance(item, h5py.Group) and hash(item.id) not in seen:
+                seen.add(hash(item.id))
                 groups.append((f"{prefix}{key}/", item))
             if len(names) + len(seen) > _MOST_NAMES:
                 raise FormatError(f"{file.filename}: more than {_MOST_NAMES} groups and datasets")

@@ -39,7 +39,7 @@ def open_npz(path: Path, options: Options) -> Source:
         # other methods' decompressors give as much at once as the data make them
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FormatError(f"{name}: compressed by method {info.compress_type}; known: stored, deflated")
-        with archive.open(info) as file:
+        with reading(name, "corrupt"), archive.open(info) as file:
             shape, fortran, dtype = read_header(file, name)  # type: ignore[arg-type]
             offset = file.tell()
         wanted = offset + prod(shape) * dtype.itemsize
@@ -54,7 +54,7 @@ def open_npz(path: Path, options: Options) -> Source:
         size = os.path.getsize(path)
         with open(path, "rb") as plain:
             plain.seek(info.header_offset)
-            signature, *lengths = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
+            _, *lengths = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
         offset += info.header_offset + _LOCAL_HEADER.size + sum(lengths)
     source = RawSource(path, name, offset, shape, dtype, options, size=size, fortran=fortran)
     source.format = "npz"

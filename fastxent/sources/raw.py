@@ -57,7 +57,7 @@ class RawSource(BoxSource):
     def _open(self) -> Iterator[BinaryIO]:
         """The file, whose byte 0 is the one that `offset` counts from."""
         with open(self.path, "rb", buffering=0) as file:
-            yield file  # type: ignore[misc]
+            yield file
 
     def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
         if not self._in_order:

@@ -26,8 +26,11 @@ class ShardSource(Source):
         self._shards = shards
         self.format, self.inputs, self.dtype = first.format, first.inputs, first.dtype
         self.name = f"{first.name} and {len(shards) - 1} more" if len(shards) > 1 else first.name
-        bad = [_describe(s) for s in shards if s.shape[1:] != first.shape[1:] or dtype_name(s.dtype) != dtype_name(
-            first.dtype) or len(s.shape) != len(first.shape) or s.dtype != first.dtype]  # fmt: skip
+
+        def kind(source: Source) -> tuple[object, ...]:
+            return len(source.shape), source.shape[1:], source.dtype.str, dtype_name(source.dtype)
+
+        bad = [_describe(shard) for shard in shards if kind(shard) != kind(first)]
         if not first.shape or (first.row_shape and len(first.shape) < 2):
             raise FormatError(f"{_describe(first)}: a shard wants an axis of rows")
         if bad:

@@ -124,7 +124,7 @@ def _check_codecs(path: Path, name: str) -> None:
     """Refuse codecs that are not known to run no code, before a library sees them."""
     mark = next(m for m in _MARKS if (path / m).is_file())
     meta = _metadata(path / mark)
-    queue: list[Any] = [meta.get("codecs"), meta.get("filters"), meta.get("compressor"), meta.get("storage_transformers")]
+    queue: list[Any] = [meta.get(key) for key in ("codecs", "filters", "compressor", "storage_transformers")]
     while queue:
         item = queue.pop()
         if isinstance(item, list):

@@ -1,0 +1,202 @@
+"""Feed damaged files to the readers: nothing but a FormatError or an OSError may come of them, in bounded memory.
+
+    python tools/fuzz_sources.py FORMAT [--runs N] [--corpus FOLDER] [--seed S]
+
+With atheris installed (`pip install atheris`) the fuzzer is guided by the coverage of fastxent/sources, and keeps what
+it found in FOLDER; otherwise, or with --plain, files are mutated at random. The file that broke a promise is kept in
+the current folder as crash-FORMAT. FORMAT: npy, npz, safetensors, kld, h5, zarr, parquet, arrow, or all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+try:
+    import atheris
+except ImportError:
+    atheris = None
+
+guide = atheris if atheris and "--plain" not in sys.argv else None
+with guide.instrument_imports(include=["fastxent.sources"]) if guide else contextlib.nullcontext():
+    from fastxent.sources import FormatError, open_logits
+
+FORMATS = ("npy", "npz", "safetensors", "kld", "h5", "zarr", "parquet", "arrow")
+ROW, ALL = 1 << 16, 1 << 20  # bytes of a row, and of all rows, that are read
+MEMORY = 1 << 24
+
+
+def seeds(kind: str) -> list[bytes]:
+    """Small sound files of a format; of a Zarr store its metadata."""
+    x, y = np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(4)
+    found = []
+    if kind == "npy":
+        for array, version in ((x, (1, 0)), (np.asfortranarray(x.reshape(2, 2, 3)), (2, 0)), (y, (3, 0))):
+            file = io.BytesIO()
+            np.lib.format.write_array(file, array, version)
+            found.append(file.getvalue())
+    elif kind == "npz":
+        for save in (np.savez, np.savez_compressed):
+            file = io.BytesIO()
+            save(file, logits=x, labels=y)
+            found.append(file.getvalue())
+    elif kind == "safetensors":
+        head = b'{"x":{"dtype":"F32","shape":[4,3],"data_offsets":[0,48]}}'
+        found = [len(head).to_bytes(8, "little") + head + x.tobytes()]
+    elif kind == "kld":
+        found = [b"_logits_" + struct.pack("<Iii", 8, 6, 3) + bytes(4 * 8 * 3 + 9 * 20)]
+    elif kind == "h5":
+        import h5py
+
+        for options in ({}, {"chunks": (2, 2), "compression": "gzip"}):
+            file = io.BytesIO()
+            with h5py.File(file, "w") as store:
+                store.create_dataset("x", data=x, **options)
+            found.append(file.getvalue())
+    elif kind == "zarr":
+        import zarr
+
+        for version, name in ((2, ".zarray"), (3, "zarr.json")):
+            with tempfile.TemporaryDirectory() as folder:
+                zarr.create_array(store=folder, data=x, chunks=(2, 2), compressors=None, zarr_format=version)
+                found.append((Path(folder) / name).read_bytes())
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        table = pa.table({"logits": pa.array(list(x)), "labels": y})
+        for rows in (2, 4):
+            file = io.BytesIO()
+            if kind == "parquet":
+                pyarrow.parquet.write_table(table, file, row_group_size=rows)
+            else:
+                with pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table, max_chunksize=rows)
+            found.append(file.getvalue())
+    return found
+
+
+class Target:
+    """Reads one damaged file after the other."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.path = folder / f"x.{kind}"
+        if kind == "zarr":
+            self.path.mkdir()
+            for name in ("0.0", "0.1", "1.0", "1.1", "c/0/0", "c/0/1", "c/1/0", "c/1/1"):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.path / name).write_bytes(bytes(16))
+
+    def __call__(self, data: bytes) -> bool:
+        """Whether it could be read; any error but those that are promised goes through."""
+        if self.kind == "zarr":
+            version = b'"zarr_format": 2' in data or b'"zarr_format":2' in data
+            names = (".zarray", "zarr.json") if version else ("zarr.json", ".zarray")
+            (self.path / names[1]).unlink(missing_ok=True)
+            (self.path / names[0]).write_bytes(data)
+        else:
+            self.path.write_bytes(data)
+        read = False
+        for labels in (False, True):
+            said = ""
+            try:
+                with contextlib.closing(open_logits(self.path, labels=labels, memory=MEMORY)) as source:
+                    if source.row_bytes <= ROW:
+                        for start in range(0, min(source.rows, ALL // max(1, source.row_bytes), 1000), 3):
+                            source.read(start, min(start + 3, source.rows))
+                        read = True
+            except (FormatError, OSError) as error:
+                said = str(error)
+            assert not said or (str(self.path) in said and "\n" not in said), said
+        return read
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Some bytes changed, inserted, taken out, repeated; perhaps cut."""
+    raw = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(len(raw) + 1)
+        size = chance.choice((1, 1, 2, 4, 8))
+        what = chance.randrange(6)
+        if what == 0:
+            raw[place : place + size] = chance.randbytes(size)
+        elif what == 1:
+            raw[place : place + size] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80", b"\x01")) * size
+        elif what == 2 and place < len(raw):
+            raw[place] ^= 1 << chance.randrange(8)
+        elif what == 3:
+            del raw[place : place + size]
+        elif what == 4:
+            raw[place:place] = raw[place : place + size * 4]
+        elif what == 5 and chance.random() < 0.3:
+            del raw[place:]
+        raw = raw or bytearray(b"\0")
+    return bytes(raw)
+
+
+def plain(kind: str, runs: int, seed: int) -> None:
+    """Random mutations of sound files."""
+    chance, sound, start = random.Random(seed), seeds(kind), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        target, read = Target(kind, Path(folder)), 0
+        assert all(target(data) for data in sound)
+        crash = Path(f"crash-{kind}")
+        for _ in range(runs):
+            data = mutate(chance.choice(sound), chance)
+            crash.write_bytes(data)  # first, for a crash of a library ends the process
+            read += target(data)
+        crash.unlink()
+    print(f"{kind}: {runs} files in {time.monotonic() - start:.0f} s, {read} of them could be read, no promise broken")
+
+
+def guided(kind: str, runs: int, seed: int, corpus: Path) -> None:
+    """Mutations that atheris chooses by what they reach; does not return."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    for i, data in enumerate(seeds(kind)):
+        (corpus / f"seed-{i}").write_bytes(data)
+    folder = tempfile.mkdtemp()
+    target = Target(kind, Path(folder))
+    options = [f"-runs={runs}", f"-seed={seed or 1}", f"-artifact_prefix=crash-{kind}-", "-rss_limit_mb=4096"]
+    guide.Setup([sys.argv[0], *options, str(corpus)], lambda data: (target(data), None)[1])
+    guide.Fuzz()
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("format", choices=(*FORMATS, "all"))
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--corpus", type=Path, help="where atheris keeps what it found")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plain", action="store_true", help="without atheris")
+    args = parser.parse_args()
+    if args.format == "all":  # a process each, for a crash ends one
+        options = [f"--runs={args.runs}", f"--seed={args.seed}", *(["--plain"] if args.plain else [])]
+        corpora = [[f"--corpus={args.corpus / kind}"] if args.corpus else [] for kind in FORMATS]
+        status = [
+            subprocess.run([sys.executable, __file__, kind, *options, *corpus], check=False).returncode
+            for kind, corpus in zip(FORMATS, corpora, strict=True)
+        ]
+        return max(map(abs, status))
+    if guide:
+        guided(args.format, args.runs, args.seed, args.corpus or Path(tempfile.mkdtemp()))
+    else:
+        plain(args.format, args.runs, args.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("FASTXENT_NUM_THREADS", "1")
+    sys.exit(main())
