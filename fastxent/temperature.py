@@ -2,7 +2,8 @@
 
 Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. With u = log T the mean loss L has
 the derivative H - L, H the mean entropy of the predictions: at the best temperature the loss equals the entropy.
-Newton's iteration on log T wants the second derivative too, which a second temperature close by gives from the same read.
+Newton's iteration on log T wants the second derivative too, which a second temperature close by gives from the same
+read.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ class TemperatureFit:
     before: Evaluation
     after: Evaluation
     reads: int
+
+    def calibration(self) -> dict[str, Any]:
+        """For a report: the temperature, and loss and calibration before and after."""
+        names = ("cross_entropy", "cross_entropy_stderr", "perplexity", "ece", "mce", "reliability")
+        both = {"before": self.before, "after": self.after}
+        return {"temperature": self.temperature, **{k: {n: getattr(e, n) for n in names} for k, e in both.items()}}
 
 
 def fit_temperature(logits: Any, labels: Any, *, tolerance: float = 1e-6, **options: Any) -> TemperatureFit:

@@ -1,4 +1,7 @@
-"""Which rows are scored and what of: shift, lengths, masks, temperatures, probabilities, padded classes, binary scores."""
+"""Which rows are scored and what of: shift, lengths, masks, temperatures, probabilities, padding, binary scores."""
+
+import re
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +50,8 @@ def test_shift_and_lengths(shift, blocks, tmp_path):
         assert [w.row for w in got.worst] == places[[w.row for w in want.worst]].tolist()
         np.save(tmp_path / "x.npy", x)
         np.save(tmp_path / "y.npy", y)
-        assert numbers(fx.evaluate(tmp_path / "x.npy", tmp_path / "y.npy", shift=shift, lengths=lengths)) == numbers(got)
+        from_files = fx.evaluate(tmp_path / "x.npy", tmp_path / "y.npy", shift=shift, lengths=lengths)
+        assert numbers(from_files) == numbers(got)
     # the same sequences, one behind the other
     flat = fx.evaluate(x.reshape(36, 7), y.ravel(), shift=shift, lengths=[9] * 4)
     assert numbers(flat) == numbers(fx.evaluate(x, y, shift=shift))
@@ -206,3 +210,18 @@ def test_strict():
     with pytest.raises(ValueError, match="1 invalid label, the first in row 4; 1 non-finite row, the first in row 7"):
         fx.evaluate(x, y, strict=True)
     assert Evaluator().wrong_rows() == ""
+
+
+def test_the_page_on_json_has_every_field():
+    page = Path(__file__).resolve().parents[1] / "docs" / "json.md"
+    if not page.exists():
+        pytest.skip("the source tree is not here")
+    x, y = data(30)
+    groups, counts = np.arange(30) // 9, np.ones(30, int)
+    result = fx.evaluate(x, y, groups=groups, byte_counts=counts, word_counts=counts, temperatures=[2.0]).to_dict()
+    names = set(result)
+    for table in ("groups", "classes", "worst", "temperatures", "reliability"):
+        names |= set(result[table][0])
+    names |= {*result["macro"], *result["quantiles"], *result["provenance"], *result["provenance"]["logits"]}
+    words = set(re.findall(r"`([^`]+)`", page.read_text()))
+    assert {name for name in names if not name.endswith("_stderr")} <= words

@@ -66,7 +66,7 @@ cdef inline void reduce(double t, double *r, double *r_lo) noexcept nogil:
 
 
 cdef inline double exp_reduced(double x, double x_lo, int64_t *n) noexcept nogil:
-    """p and n with e^(x + x_lo) = p 2^n, for |x| < 2^45; the sum is x + x_lo with |x_lo| much smaller."""
+    """p and n with e^(x + x_lo) = p 2^n, for |x| < 2^45; |x_lo| is so small that its square does not matter."""
     cdef double t = (x * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D
     cdef double r = fx_fma(t, -FX_LN2_HI_D, x)
     cdef double p, r_lo
@@ -83,7 +83,8 @@ cdef inline double exp_reduced(double x, double x_lo, int64_t *n) noexcept nogil
     p = fx_fma(p, r, 0.04166666666652919)
     p = fx_fma(p, r, 0.1666666666666641)
     p = fx_fma(p, r, 0.5000000000000011)
-    return 1.0 + (r + fx_fma(r * r, p, r_lo + x_lo))
+    p = r * r * p
+    return 1.0 + (r + (p + (r_lo + x_lo) * (1.0 + (r + p))))
 
 
 cdef inline double exp_(double x) noexcept nogil:
