@@ -169,7 +169,7 @@ def test_accuracy(dtype, smoothing):
 
 
 def exact_loss(x, p, w, smoothing):
-    with mpmath.workdps(700 if np.abs(x[np.isfinite(x)]).max() > 1e100 else 350):  # 1e300 + 1e-300
+    with mpmath.workdps(700 if float(np.abs(x[np.isfinite(x)]).max()) > 1e100 else 350):  # 1e300 + 1e-300
         top = max(map(mpmath.mpf, x.tolist()))
         lse = top + mpmath.log(mpmath.fsum(mpmath.exp(mpmath.mpf(v) - top) for v in x.tolist()))
         a = [(1 - mpmath.mpf(smoothing)) * mpmath.mpf(q) + mpmath.mpf(smoothing) / len(x) for q in p.tolist()]
