@@ -64,8 +64,8 @@ base.npy, q4.npy: 5,000 rows x 32,000 classes float16, fastxent 1.2.3 (avx2)
 def test_names_of_llama_perplexity():
     text = report.text(comparison())
     assert text[: len(LLAMA)] == LLAMA
-    assert "  5     70.00 %  90.00 %\n" in text
-    assert "  0.25    0.5  1,000  0.0300 ± 0.0010\n" in text
+    assert "  5  70.00 %  90.00 %\n" in text
+    assert "  0.25     0.5  1,000  0.0300 ± 0.0010\n" in text
 
 
 @pytest.mark.parametrize("make", [evaluation, comparison])

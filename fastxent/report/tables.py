@@ -157,7 +157,7 @@ def _cell(r: Result, field: str, row: Row, name: str) -> str:
         return ""
     if name in SHARES:
         return percent_with_error(value, nan if error is None else error)
-    if type(x) is int:
+    if type(x) is int and error is None:
         return f"{x:,}"
     return with_error(value, nan if error is None else error)
 
