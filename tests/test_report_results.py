@@ -197,10 +197,11 @@ def test_tables_of_columns():
     data |= {"masked": 5, "weight": 12.5, "cross_entropy_cluster_stderr": 0.125, "accuracy_cluster_stderr": "nan"}
     data["groups"] = {
         "name": ["a", "nan"], "used": [3, 4], "cross_entropy": [1.5, "nan"], "cross_entropy_stderr": [0.25, "nan"],
-        "bits_per_byte": ["nan", "nan"], "macro": {"cross_entropy": 1.75, "accuracy": 0.5},
+        "bits_per_byte": ["nan", "nan"],
     }  # fmt: skip
+    data["macro"] = {"groups": 2, "cross_entropy": 1.75, "accuracy": 0.5}
     data["classes"] = {"count": [5, 6], "precision": [0.5, 1.0], "confusion": [[0, 1, 2]] * 3}
-    data["classes"]["mutual_information"] = 0.3
+    data["mutual_information"] = 0.3
     del data["calibration"]
     lines = [" ".join(line.split()) for line in report.text(data).splitlines()]
     assert {"masked rows 5 left out by mask, lengths or shift", "± 0.12 error by groups"} <= set(lines)
@@ -209,7 +210,7 @@ def test_tables_of_columns():
     assert "mutual information 0.3 of label and prediction, nats" in lines
     assert {"quantiles of the loss, nats, each order statistic within 0.5 %", "0.1 % 0.5", "median 1"} <= set(lines)
     i = lines.index("by group")
-    assert lines[i + 1 : i + 5] == ["name used cross entropy", "a 3 1.50 ± 0.25", "nan 4 nan", "macro average 1.75"]
+    assert lines[i + 1 : i + 5] == ["group used cross entropy", "a 3 1.50 ± 0.25", "nan 4 nan", "macro average 1.75"]
     i = lines.index("by class")
     assert lines[i + 1 : i + 4] == ["class count precision", "0 5 50.00 %", "1 6 100.00 %"]
     assert "unequal length" in error(report.text, {**data, "groups": {"name": ["a"], "used": [1, 2]}})

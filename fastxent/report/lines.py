@@ -73,13 +73,6 @@ def _by_groups(r: Result, field: str) -> Line | None:
     return Line("", f"± {percent(x)}" if share else f"± {x:.2g}", "error by groups", x, "share" if share else "number")
 
 
-def _mutual_information(r: Result) -> Line | None:
-    if not isinstance(r.data.get("classes"), dict):
-        return None
-    inner = Result(r.name, r.kind, r.block("classes"))
-    return _there(_value(inner, "mutual information", "mutual_information", "of label and prediction, nats"))
-
-
 def _counts(r: Result, several: bool) -> Lines:
     first = {what: r.count(f"first_{what}") for what in ("invalid", "nonfinite")}
     used = r.count("used")
@@ -130,7 +123,7 @@ def _evaluation(r: Result, several: bool) -> list[tuple[str, Lines]]:
                 *(_hits(r, k, share) for k, share in r.curve("topk") if k > 1),
                 _value(r, "mean rank", "mean_rank", "classes before the label"),
                 _value(r, "mean reciprocal rank", "mean_reciprocal_rank"),
-                _mutual_information(r),
+                _there(_value(r, "mutual information", "mutual_information", "of label and prediction, nats")),
             ],
         ),
         (

@@ -15,7 +15,10 @@ SHARES = {
     "accuracy", "expected_accuracy", "accuracy_bound", "confidence", "ece", "mce", "precision", "recall", "same_top",
     "explained", "p_label", "delta_p", "delta_p_mean", "delta_p_rms", "agreement", "ordered", "set", "share", "f1",
 }  # fmt: skip
-WORDS = {"ece": "ECE", "mce": "MCE", "kl": "KLD", "kl_mean": "mean KLD", "js_mean": "mean JS", "p_label": "p(label)"}
+WORDS = {
+    "name": "group", "ece": "ECE", "mce": "MCE", "kl": "KLD", "kl_mean": "mean KLD", "js_mean": "mean JS",
+    "p_label": "p(label)",
+}  # fmt: skip
 NAMES = {"name", "group", "class", "label", "row", "index", "position", "predicted", "prediction"}  # as they are
 BIN = ("lower", "upper", "count", "confidence", "accuracy")
 MOST = 200  # rows of a table shown; the JSON has all
@@ -102,10 +105,10 @@ def of_rows(r: Result, field: str, caption: str, *, most: int = MOST) -> Table |
     shown = [name for name in names if not (name.endswith("_stderr") and name.removesuffix("_stderr") in names)]
     cells = [[_cell(r, field, row, name) for name in shown] for row in rows[:most]]
     note = f"{len(rows) - most:,} more are in the JSON" if len(rows) > most else ""
-    if isinstance(macro := r.data.get(field), dict) and isinstance(macro := macro.get("macro"), dict):
-        cells.append(["macro average", *(_cell(r, field, macro, name) for name in shown[1:])])
     if not shown:
         return None
+    if field == "groups" and (macro := r.block("macro")):  # each group counting the same
+        cells.append(["macro average", *(_cell(r, "macro", dict(macro), name) for name in shown[1:])])
     return Table(field, caption, [WORDS.get(n) or visible(n).replace("_", " ") for n in shown], cells, note)
 
 
