@@ -171,10 +171,11 @@ def test_dictionary_is_strict_json():
     assert (got["topk"], got["first_invalid"], got["first_nonfinite"]) == ({"2": 1.0}, None, 2)
     assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": "nan", "accuracy": "nan"}
     assert set(map(type, got.values())) <= {bool, int, float, str, dict, list, type(None)}
+    assert all(len(got["provenance"][name].pop("fingerprint")) == 32 for name in ("logits", "labels"))
     assert got["provenance"]["logits"] == {"name": "logits", "shape": [3, 2], "dtype": "float16"}
     assert got["provenance"]["labels"] == {"name": "labels", "shape": [3], "dtype": "int64"}
     options = {"topk": [2], "bins": 15, "ignore_index": -100, "worst": 10}
-    options |= {"inputs": "logits", "temperature": 1.0, "classes": None, "binary": False}
+    options |= {"inputs": "logits", "temperature": 1.0, "classes": None, "binary": False, "temperatures": []}
     assert got["provenance"]["options"] == options
     assert {"fastxent", "level", "row_format", "classes"} < got["provenance"].keys()
 

@@ -60,6 +60,8 @@ class Result:
     def _columns(self, x: Mapping[str, Any], name: str) -> list[Row]:
         """Rows of columns, which are as long as the first; what is no column of plain values is left out."""
         lists = {key: column for key, column in x.items() if isinstance(column, (list, tuple))}
+        if any(lists.values()):  # an empty list among full ones is a table without rows of its own
+            lists = {key: column for key, column in lists.items() if column}
         columns = {
             key: column
             for key, column in lists.items()
@@ -148,7 +150,7 @@ def as_result(x: Any, name: str | None = None) -> Result:
     where = name or "the result"
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is no result of fastxent, but {type(data).__name__}")
-    if "row_format" in data and "sums" in data:
+    if isinstance(data.get("format"), str) and "row_format" in data:
         raise ValueError(f"{where} is an accumulator's state; a report is made of its result")
     kinds = [kind for kind, known in KINDS.items() if any(field in data for field in known)]
     if not kinds or "rows" not in data:
