@@ -88,7 +88,7 @@ PLOTS = {
         "Change of the label's probability, sorted", "Agreement of the top k",
     },
     "least": set(),
-    "demo": {"Reliability", "Rank curve"},
+    "demo": {"Reliability", "Rank curve", "Distribution of the loss", "Loss, sorted"},
 }  # fmt: skip
 
 
