@@ -6,6 +6,8 @@ from typing import Any
 
 QUANTILES = ("0", "0.001", "0.01", "0.05", "0.1", "0.25", "0.5", "0.75", "0.9", "0.95", "0.99", "0.999", "1")
 
+KL = (0.04, 0.03, 0.02, 0.01, 0.0)
+
 
 def evaluation(scale: float = 1.0) -> dict[str, Any]:
     """One model."""
@@ -14,6 +16,7 @@ def evaluation(scale: float = 1.0) -> dict[str, Any]:
         for i, n in enumerate((0, 100, 200, 300, 400))
     ]
     bins[0] |= {"confidence": "nan", "accuracy": "nan"}
+    calibrated = [{**b, "accuracy": b["confidence"]} for b in bins]
     return {
         "rows": 1010, "used": 1000, "ignored": 7, "invalid": 2, "nonfinite": 1, "infinite": 0,
         "first_invalid": 17, "first_nonfinite": None,
@@ -32,8 +35,12 @@ def evaluation(scale: float = 1.0) -> dict[str, Any]:
         "calibration": {
             "temperature": 1.25,
             "before": {"cross_entropy": 2.5, "ece": 0.015, "reliability": bins},
-            "after": {"cross_entropy": 2.25, "ece": 0.005, "reliability": [{**b, "accuracy": b["confidence"]} for b in bins]},
+            "after": {"cross_entropy": 2.25, "ece": 0.005, "reliability": calibrated},
         },
+        "temperatures": [
+            {"temperature": t / 10, "cross_entropy": 2.25 + (t / 10 - 1.25) ** 2, "ece": 0.01, "mce": 0.1}
+            for t in range(5, 21)
+        ],
         "provenance": {
             "fastxent": "1.2.3", "row_format": 1, "level": "avx2", "classes": 32000, "options": {"topk": [1, 5]},
             "logits": {"name": "folder/x.npy", "shape": [1010, 32000], "dtype": "float16"},
@@ -61,7 +68,7 @@ def comparison(scale: float = 1.0) -> dict[str, Any]:
         "topk_agreement": {"1": {"ordered": 0.98, "set": 0.98}, "5": {"ordered": 0.7, "set": 0.9}},
         "kl_by_confidence": [
             {"lower": low, "upper": high, "count": 1000, "kl_mean": scale * kl, "kl_mean_stderr": 0.001}
-            for low, high, kl in ((0, 0.25, 0.04), (0.25, 0.5, 0.03), (0.5, 0.75, 0.02), (0.75, 0.95, 0.01), (0.95, 1, 0))
+            for low, high, kl in zip((0, 0.25, 0.5, 0.75, 0.95), (0.25, 0.5, 0.75, 0.95, 1), KL, strict=True)
         ],
         "groups": [{"group": i, "rows": 100, "kl_mean": scale / (i + 1), "kl_mean_stderr": 0.05} for i in range(50)],
         "provenance": {

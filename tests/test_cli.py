@@ -297,3 +297,48 @@ def test_memory_is_flat(fortran, sparse):
     rows, megabytes = run(x, y, command=[sys.executable, "-c", MEMORY]).stdout.split()
     assert int(rows) == 1 << 19
     assert float(megabytes) < 200
+
+
+# ---- reports ----
+
+
+def test_html(tmp_path):
+    """eval --html and report --html, from a process and from Python: the same page of the same result."""
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    page, result, again = tmp_path / "r.html", tmp_path / "r.json", tmp_path / "again.html"
+    done = run("eval", *DIGITS, "--html", page, "--json", result)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert page.read_text("utf-8") == report.html(fx.evaluate(*DIGITS))
+    shown = run("report", result, "--html", again)
+    assert (shown.returncode, shown.stdout) == (0, done.stdout)
+    assert again.read_text("utf-8") == report.html(report.read(result))
+    alone = run("report", result, "--html", "-", text=False)
+    assert alone.stdout == again.read_bytes()
+    both = run("report", result, result)
+    assert (both.returncode, both.stdout) == (0, report.text(report.read(result), report.read(result)))
+
+
+def test_report_errors(tmp_path):
+    bad, good = tmp_path / "bad.json", tmp_path / "good.json"
+    bad.write_text("{")
+    good.write_text('{"rows": 1, "cross_entropy": 0.5}')
+    page = tmp_path / "page.html"
+    for results in ([bad], [good, bad], [tmp_path / "none.json"], [tmp_path], DIGITS[:1]):
+        assert str(results[-1]) in one_line(run("report", *results, "--html", page))
+        assert not page.exists()
+    assert "none" in one_line(run("report", good, "--html", tmp_path / "none" / "x.html"))
+    for arguments in ([], [good, "--html", ""], [good, "--html", good]):
+        assert run("report", *arguments).returncode == 2
+    assert run("eval", "--demo", "--html", "-").returncode == 2
+    assert "another output" in run("eval", "--demo", "--html", page, "--json", page).stderr
+    assert not page.exists()
+    assert good.read_text().startswith("{")
+
+
+def test_report_without_the_extra(tmp_path):
+    """Said before the reading, not after it."""
+    code = "import sys; sys.modules['jinja2'] = None; import fastxent.cli as c; sys.exit(c.main(sys.argv[1:]))"
+    done = run("eval", "--demo", "--html", tmp_path / "x.html", command=[sys.executable, "-c", code])
+    assert 'pip install "fastxent[report]"' in one_line(done)
+    assert not list(tmp_path.iterdir())

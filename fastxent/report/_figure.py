@@ -25,6 +25,11 @@ STYLES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (9, 2))]  # so that
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 MOST_RUNS = 6
 WIDTH, HEIGHT = 4.1, 2.9  # inches: near its own size on a phone
+SETTINGS = (
+    "axes.", "figure.", "font.", "grid.", "legend.", "lines.", "patch.", "savefig.", "svg.", "text.", "xtick.", "ytick."
+)  # fmt: skip
+
+Draw = Callable[["Axes"], None]
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,6 @@ class Plot:
     title: str
     note: str  # how to read it
     svg: str
-SETTINGS = (
-    "axes.", "figure.", "font.", "grid.", "legend.", "lines.", "patch.", "savefig.", "svg.", "text.", "xtick.", "ytick."
-)  # fmt: skip
-
-Draw = Callable[["Axes"], None]
 
 
 def plot(draw: Draw, key: str, title: str, note: str, words: str, runs: int, height: float = HEIGHT) -> Plot:

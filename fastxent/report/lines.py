@@ -59,18 +59,18 @@ def _count(r: Result, name: str, field: str, note: str = "") -> Line | None:
     return None if n is None else Line(name, f"{n:,}", note, n, "count")
 
 
-def _known(line: Line | None) -> Line | None:
-    """A line, unless it says NaN of what was not asked for."""
-    return line if line and not isnan(line.x) else None
+def _there(line: Line | None) -> Line | None:
+    """A line, where there is something to say."""
+    return None if line is None or isnan(line.x) else line
 
 
-def _by_groups(r: Result, field: str, share: bool = False) -> Lines:
-    """The cluster-robust error of a mean, where there is one."""
-    error = r.number(f"{field}_cluster_stderr")
-    if error is None or isnan(error):
-        return []
-    words = percent(error) if share else number(error, 3)
-    return [Line("", f"± {words}", "error if rows of a group are not independent", error)]
+def _by_groups(r: Result, field: str) -> Line | None:
+    """The error for rows that are independent between groups only."""
+    x = r.number(f"{field}_cluster_stderr")
+    if x is None or isnan(x):
+        return None
+    share = field == "accuracy"
+    return Line("", f"± {percent(x)}" if share else f"± {x:.2g}", "error by groups", x, "share" if share else "number")
 
 
 def _counts(r: Result, several: bool) -> Lines:
@@ -89,6 +89,9 @@ def _counts(r: Result, several: bool) -> Lines:
         if r.count(field):
             row = first.get(field)
             lines.append(_count(r, name, field, note + (place.format(row) if place and row is not None else "")))
+    weight = r.number("weight")
+    if weight is not None and used and weight != used and not isnan(weight):
+        lines.append(_value(r, "sum of weights", "weight", "means and shares are weighted"))
     return lines
 
 
@@ -100,15 +103,15 @@ def _evaluation(r: Result, several: bool) -> list[tuple[str, Lines]]:
             "loss",
             [
                 _value(r, "cross-entropy", "cross_entropy", "nats"),
-                *_by_groups(r, "cross_entropy"),
+                _by_groups(r, "cross_entropy"),
                 _value(r, "", "bits", "bits"),
                 _value(r, "perplexity", "perplexity"),
-                _known(_value(r, "bits per byte", "bits_per_byte")),
-                _known(_value(r, "word perplexity", "word_perplexity")),
+                _there(_value(r, "bits per byte", "bits_per_byte")),
+                _there(_value(r, "word perplexity", "word_perplexity")),
                 _share(r, "exp(-CE)", "accuracy_bound", "lower bound of the next line"),
                 _share(r, "expected accuracy", "expected_accuracy", "mean probability of the label"),
-                _known(_value(r, "label entropy", "label_entropy", "nats, loss of predicting the class frequencies")),
-                _known(_share(r, "explained", "explained", "share of the label entropy")),
+                _there(_value(r, "label entropy", "label_entropy", "nats, loss of predicting the class frequencies")),
+                _there(_share(r, "explained", "explained", "share of the label entropy")),
                 _value(r, "z-loss", "z_loss", "mean squared log-sum-exp"),
             ],
         ),
@@ -116,11 +119,11 @@ def _evaluation(r: Result, several: bool) -> list[tuple[str, Lines]]:
             "hits",
             [
                 _share(r, "accuracy", "accuracy"),
-                *_by_groups(r, "accuracy", share=True),
+                _by_groups(r, "accuracy"),
                 *(_hits(r, k, share) for k, share in r.curve("topk") if k > 1),
                 _value(r, "mean rank", "mean_rank", "classes before the label"),
                 _value(r, "mean reciprocal rank", "mean_reciprocal_rank"),
-                _known(_value(r, "mutual information", "mutual_information", "of label and prediction, nats")),
+                _there(_value(r, "mutual information", "mutual_information", "of label and prediction, nats")),
             ],
         ),
         (
@@ -147,7 +150,8 @@ def _temperature(r: Result) -> Lines:
     if fit is None:
         return []
     before, after, temperature = fit
-    lines: Lines = [Line("fitted temperature", number(temperature), "logits divided by it", temperature)]
+    name = "fitted temperature" if r.data.get("calibration") else "best temperature"
+    lines: Lines = [Line(name, number(temperature), "logits divided by it", temperature)]
     for name, field, kind in (("cross-entropy", "cross_entropy", "number"), ("ECE", "ece", "share")):
         for when, side in (("before", before), ("after", after)):
             x = side.number(field)
@@ -159,10 +163,20 @@ def _temperature(r: Result) -> Lines:
 def calibration(r: Result) -> tuple[Result, Result, float] | None:
     """Before and after the fitted temperature: ``{"temperature": T, "before": {...}, "after": {...}}``.
 
-    Without ``before``, the result itself stands for it.
+    Without ``before`` the result itself stands for it, and without any of this the best of its other temperatures for
+    ``after``.
     """
     if not isinstance(r.data.get("calibration"), dict):
-        return None
+        found = []
+        for row in r.rows("temperatures"):
+            one = Result(f"{r.name}: temperatures", r.kind, row)
+            loss, temperature = one.number("cross_entropy"), one.number("temperature")
+            if loss is not None and temperature is not None and not isnan(loss):
+                found.append((loss, temperature, one))
+        if not found:
+            return None
+        _, temperature, after = min(found, key=lambda it: it[:2])
+        return r, after, temperature
     block = r.block("calibration")
     inner = Result(f"{r.name}: calibration", r.kind, block)
     temperature = inner.number("temperature")

@@ -32,11 +32,13 @@ def plots(results: Sequence[Result]) -> list[Plot]:
 def _evaluation(results: Sequence[Result]) -> Iterator[Plot | None]:
     yield _reliability([(r.name, r) for r in results], "reliability", "Reliability")
     for i, r in enumerate(results):
-        if fit := calibration(r):
+        fit = calibration(r)
+        if fit and fit[1].rows("reliability"):
             before, after, temperature = fit
             name = "Before and after temperature" + (f": {r.name}" if len(results) > 1 else "")
             sides = [("temperature 1", before), (f"temperature {number(temperature, 4)}", after)]
             yield _reliability(sides, f"calibration-{i + 1}", name)
+    yield _temperatures(results)
     yield _histogram(results)
     yield _quantiles(results, "quantiles", "Loss, sorted", "loss, nats")
     yield _ranks(results, "topk", "Rank curve", "rows", "Share of rows whose label is among the k largest.")
@@ -87,6 +89,33 @@ def _reliability(sides: Sequence[tuple[str, Result]], key: str, title: str) -> P
             )
     note = "On the dashed diagonal a model is as sure as it is right; below it, too sure. Larger marks hold more rows."
     return plot(draw, key, title, note, f"{'; '.join(words)}.", len(curves))
+
+
+def _temperatures(results: Sequence[Result]) -> Plot | None:
+    curves = []
+    for r in results:
+        fields = ("temperature", "cross_entropy", "ece")
+        rows = [[r.as_number(row.get(x), f"temperatures: {x}") for x in fields] for row in r.rows("temperatures")]
+        curves.append((r.name, sorted(_finite(rows))))
+    if not any(len(points) > 1 for _, points in curves):
+        return None
+
+    def draw(ax: Axes) -> None:
+        for i, (name, points) in enumerate(curves):
+            if points:
+                t, loss, _ = zip(*points, strict=True)
+                ax.plot(t, loss, **{**_look(i), "marker": ""}, label=name)
+                best = min(points, key=lambda p: p[1])
+                ax.plot(best[0], best[1], color=RUNS[i], marker=MARKERS[i], markersize=6)
+        ax.set(xlabel="temperature", ylabel="loss, nats")
+
+    words = []
+    for name, points in curves:
+        if points:
+            t, loss, ece = min(points, key=lambda p: p[1])
+            words.append(f"{name}: least at temperature {number(t, 4)}, loss {number(loss, 4)}, ECE {percent(ece)}")
+    note = "The mark is the least loss."
+    return plot(draw, "temperatures", "Loss by temperature", note, f"{'; '.join(words)}.", len(curves))
 
 
 def _histogram(results: Sequence[Result]) -> Plot | None:

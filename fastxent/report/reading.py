@@ -45,15 +45,31 @@ class Result:
         return x
 
     def rows(self, name: str) -> list[Row]:
-        """A table: a list of rows, or rows by name."""
+        """A table: a list of rows, rows by name, or a dictionary of columns."""
         x = self.data.get(name)
         if x is None:
             return []
-        if isinstance(x, Mapping):
+        if isinstance(x, Mapping) and any(isinstance(column, (list, tuple)) for column in x.values()):
+            x = self._columns(x, name)
+        elif isinstance(x, Mapping):
             x = [{"name": key, **(row if isinstance(row, Mapping) else {"value": row})} for key, row in x.items()]
         if not isinstance(x, (list, tuple)) or not all(isinstance(row, Mapping) for row in x):
             raise self.error(name, x, "no table")
         return [dict(row) for row in x]
+
+    def _columns(self, x: Mapping[str, Any], name: str) -> list[Row]:
+        """Rows of columns, which are as long as the first; what is no column of plain values is left out."""
+        lists = {key: column for key, column in x.items() if isinstance(column, (list, tuple))}
+        if any(lists.values()):  # an empty list among full ones is a table without rows of its own
+            lists = {key: column for key, column in lists.items() if column}
+        columns = {
+            key: column
+            for key, column in lists.items()
+            if not any(isinstance(cell, (list, tuple, Mapping)) for cell in column)
+        }
+        if len({len(column) for column in columns.values()}) > 1:
+            raise self.error(name, x, "no table: its columns are of unequal length")
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
     def curve(self, name: str) -> list[tuple[float, float]]:
         """Numbers by number, sorted by the first: {"1": 0.5, "5": 0.75}, or pairs."""
@@ -134,7 +150,7 @@ def as_result(x: Any, name: str | None = None) -> Result:
     where = name or "the result"
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is no result of fastxent, but {type(data).__name__}")
-    if "row_format" in data and "sums" in data:
+    if isinstance(data.get("format"), str) and "row_format" in data:
         raise ValueError(f"{where} is an accumulator's state; a report is made of its result")
     kinds = [kind for kind, known in KINDS.items() if any(field in data for field in known)]
     if not kinds or "rows" not in data:

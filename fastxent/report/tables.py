@@ -15,7 +15,10 @@ SHARES = {
     "accuracy", "expected_accuracy", "accuracy_bound", "confidence", "ece", "mce", "precision", "recall", "same_top",
     "explained", "p_label", "delta_p", "delta_p_mean", "delta_p_rms", "agreement", "ordered", "set", "share", "f1",
 }  # fmt: skip
-WORDS = {"ece": "ECE", "mce": "MCE", "kl": "KLD", "kl_mean": "mean KLD", "js_mean": "mean JS", "p_label": "p(label)"}
+WORDS = {
+    "name": "group", "ece": "ECE", "mce": "MCE", "kl": "KLD", "kl_mean": "mean KLD", "js_mean": "mean JS",
+    "p_label": "p(label)",
+}  # fmt: skip
 NAMES = {"name", "group", "class", "label", "row", "index", "position", "predicted", "prediction"}  # as they are
 BIN = ("lower", "upper", "count", "confidence", "accuracy")
 MOST = 200  # rows of a table shown; the JSON has all
@@ -92,16 +95,20 @@ def agreement(r: Result) -> Table | None:
 def of_rows(r: Result, field: str, caption: str, *, most: int = MOST) -> Table | None:
     """A table of whatever its rows hold; an error stands with its value."""
     rows = r.rows(field)
+    if field == "classes" and rows and "class" not in rows[0] and "name" not in rows[0]:
+        rows = [{"class": i, **row} for i, row in enumerate(rows)]
     names = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
-        if any(not isinstance(row.get(name), (dict, list, tuple, type(None))) for row in rows)
+        if any(not isinstance(x := row.get(name), (dict, list, tuple, type(None))) and x != "nan" for row in rows)
     ]
     shown = [name for name in names if not (name.endswith("_stderr") and name.removesuffix("_stderr") in names)]
     cells = [[_cell(r, field, row, name) for name in shown] for row in rows[:most]]
     note = f"{len(rows) - most:,} more are in the JSON" if len(rows) > most else ""
     if not shown:
         return None
+    if field == "groups" and (macro := r.block("macro")):  # each group counting the same
+        cells.append(["macro average", *(_cell(r, "macro", dict(macro), name) for name in shown[1:])])
     return Table(field, caption, [WORDS.get(n) or visible(n).replace("_", " ") for n in shown], cells, note)
 
 
@@ -153,7 +160,7 @@ def _cell(r: Result, field: str, row: Row, name: str) -> str:
         return ""
     if name in SHARES:
         return percent_with_error(value, nan if error is None else error)
-    if type(x) is int:
+    if type(x) is int and error is None:
         return f"{x:,}"
     return with_error(value, nan if error is None else error)
 
@@ -184,14 +191,16 @@ def tables(results: Sequence[Result]) -> list[Table]:
     value = "kl_mean" if comparison else "cross_entropy"
     found: list[Table | None] = []
     if not comparison:
-        found.append(quantiles(results, "quantiles", "quantiles of the loss, nats"))
+        exact = all(r.data.get("quantiles_exact", True) for r in results)
+        within = "" if exact else ", each order statistic within 0.5 %"
+        found.append(quantiles(results, "quantiles", f"quantiles of the loss, nats{within}"))
     elif not alone:
         found.append(quantiles(results, "kl_quantiles", "quantiles of the KLD, nats"))
     found.append(of_rows(alone, "groups", "by group") if alone else groups_side_by_side(results, value))
     for r in results:
         own = [reliability(r), agreement(r), of_rows(r, "kl_by_confidence", "KLD by confidence of the base model")]
-        own.append(of_rows(r, "temperatures", "at other temperatures"))
-        own += [of_rows(r, "classes", "by class"), of_rows(r, "worst", "worst rows")]
+        own += [of_rows(r, "classes", "by class"), of_rows(r, "temperatures", "other temperatures")]
+        own.append(of_rows(r, "worst", "worst rows"))
         if alone:
             found += own
         else:
