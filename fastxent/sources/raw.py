@@ -48,7 +48,7 @@ class RawSource(BoxSource):
         # column-major is row-major with the axes the other way round
         order = tuple(range(len(shape)))[::-1] if fortran else None
         self._file_shape = shape[::-1] if fortran else shape
-        super().__init__(name, self._file_shape, dtype, options, order=order, band_bytes=1 << 28)
+        super().__init__(name, self._file_shape, dtype, options, order=order, band_bytes=1 << 26)
         # axes of length 1 lie anywhere
         long = [axis for axis in self._axes if self._file_shape[axis] > 1]
         self._in_order = long == sorted(long)
