@@ -47,7 +47,7 @@ def evaluate(
     binary: bool = False,
     logits_dtype: str | None = None,
     shift: int = 0,
-    lengths: ArrayLike | None = None,
+    lengths: Rows | None = None,
     mask: Rows | None = None,
     sample_weight: Rows | None = None,
     groups: Rows | None = None,
@@ -173,6 +173,9 @@ def evaluate(
             raise ValueError(f"{name} has shape {column.shape}, but the labels have {targets.shape}")
         if column.dtype.kind != "O":
             check_dtype(name, column.dtype)
+    if lengths is not None:
+        of = as_source(lengths, None)
+        lengths = of.read(0, of.rows).reshape(of.shape)
     selection = Selection(targets.shape, shift, lengths)
     names = tuple(beside)
     everything: tuple[Source, ...] = (source, Shifted(targets, shift) if shift else targets, *beside.values())

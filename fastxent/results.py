@@ -198,6 +198,9 @@ class Evaluation:
         The rows of the largest losses, `Worst`, the largest first and equal ones by row number.
     temperatures
         A dictionary for each temperature of a grid: temperature, cross_entropy, ece and the like. Empty without.
+    calibration
+        What `fit_temperature` found, where it was asked for: temperature, and cross_entropy, ece, mce and reliability
+        before and after. Or None.
     provenance
         Version, row format, level, options, names, shapes, dtypes and fingerprints.
     """
@@ -247,12 +250,17 @@ class Evaluation:
     groups: Groups | None = None
     classes: Classes | None = None
     worst: tuple[Worst, ...] = ()
+    calibration: dict[str, Any] | None = None
     temperatures: tuple[dict[str, float], ...] = ()
     provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it: infinities and NaN as "inf", "-inf", "nan", dictionary keys as text."""
-        return {"schema": SCHEMA, **{f.name: _plain(getattr(self, f.name)) for f in fields(self)}}
+        out = {"schema": SCHEMA, **{f.name: _plain(getattr(self, f.name)) for f in fields(self)}}
+        out["macro"] = _plain(self.groups.macro) if self.groups else None
+        out["mutual_information"] = _plain(self.classes.mutual_information) if self.classes else None
+        out["confusion"] = self.classes.confusion.tolist() if self.classes else None
+        return out
 
 
 def wrong_rows(invalid: int, first_invalid: int | None, nonfinite: int, first_nonfinite: int | None) -> str:
@@ -275,12 +283,27 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b or (a != a and b != b))
 
 
+def _rows(x: Groups | Classes, names: list[str], optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """A dictionary a row; without the optional columns that are NaN throughout."""
+    columns = {name: getattr(x, name) for name in names}
+    for name in optional:
+        if np.isnan(columns[name]).all():
+            del columns[name]
+    lists = [_plain(column.tolist()) for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
 def _plain(x: Any) -> Any:
     if isinstance(x, float) and (isnan(x) or isinf(x)):
         return str(x)
     if isinstance(x, np.ndarray):
         return _plain(x.tolist())
-    if isinstance(x, (Bin, Worst, Groups, Classes)):
+    if isinstance(x, Groups):
+        return _rows(x, [f.name for f in fields(Group)], ("bits_per_byte", "word_perplexity"))
+    if isinstance(x, Classes):
+        names = ["count", "predicted", "cross_entropy", "precision", "recall"]
+        return [{"class": i, **row} for i, row in enumerate(_rows(x, names))]
+    if isinstance(x, (Bin, Worst)):
         return {f.name: _plain(getattr(x, f.name)) for f in fields(x)}
     if isinstance(x, dict):
         return {str(k): _plain(v) for k, v in x.items()}

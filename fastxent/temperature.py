@@ -41,6 +41,12 @@ class TemperatureFit:
     after: Evaluation
     reads: int
 
+    def calibration(self) -> dict[str, Any]:
+        """For a report: the temperature, and loss and calibration before and after."""
+        names = ("cross_entropy", "cross_entropy_stderr", "perplexity", "ece", "mce", "reliability")
+        both = {"before": self.before, "after": self.after}
+        return {"temperature": self.temperature, **{k: {n: getattr(e, n) for n in names} for k, e in both.items()}}
+
 
 def fit_temperature(logits: Any, labels: Any, *, tolerance: float = 1e-6, **options: Any) -> TemperatureFit:
     """The temperature of least cross-entropy, by Newton's iteration on exact sums from streamed reads.

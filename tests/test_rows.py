@@ -1,4 +1,4 @@
-"""Which rows are scored and what of: shift, lengths, masks, temperatures, probabilities, padded classes, binary scores."""
+"""Which rows are scored and what of: shift, lengths, masks, temperatures, probabilities, padding, binary scores."""
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +47,8 @@ def test_shift_and_lengths(shift, blocks, tmp_path):
         assert [w.row for w in got.worst] == places[[w.row for w in want.worst]].tolist()
         np.save(tmp_path / "x.npy", x)
         np.save(tmp_path / "y.npy", y)
-        assert numbers(fx.evaluate(tmp_path / "x.npy", tmp_path / "y.npy", shift=shift, lengths=lengths)) == numbers(got)
+        from_files = fx.evaluate(tmp_path / "x.npy", tmp_path / "y.npy", shift=shift, lengths=lengths)
+        assert numbers(from_files) == numbers(got)
     # the same sequences, one behind the other
     flat = fx.evaluate(x.reshape(36, 7), y.ravel(), shift=shift, lengths=[9] * 4)
     assert numbers(flat) == numbers(fx.evaluate(x, y, shift=shift))

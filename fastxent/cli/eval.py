@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from fastxent import report
 from fastxent._threads import set_num_threads
-from fastxent.cli._common import bins, complain, targets, threads, topk
+from fastxent.cli._common import complain, targets, threads
+from fastxent.cli._evaluation import ALL, COLUMNS, FITTED, add_statistics, options_of
 from fastxent.cli._sources import add_options, open_dump, open_labels
 from fastxent.evaluation import evaluate
-from fastxent.results import Evaluation
+from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source
+from fastxent.temperature import fit_temperature
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,12 +32,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ev.add_argument("labels", nargs="?", metavar="LABELS", help="the same of class indices, shape (...)")
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
-    ev.add_argument("--json", metavar="FILE", help="write JSON, too; - for standard output, without the table")
-    ev.add_argument("--html", metavar="FILE", help="write one HTML file with plots, too")
-    ev.add_argument("--topk", type=topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
-    ev.add_argument("--bins", type=bins, default=15, metavar="N", help="bins of the reliability table (15)")
-    ev.add_argument("--ignore-index", type=int, default=-100, metavar="I", help="label to leave out (-100)")
-    ev.add_argument("--logits-dtype", choices=["bfloat16"], help="what raw 16-bit logits stand for")
     ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
     ev.add_argument("--threads", type=threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -57,7 +55,15 @@ def _eval(args: argparse.Namespace) -> int:
         report.require_html()
     if args.threads:
         set_num_threads(args.threads)
-    with targets(args.parser, (args.logits, labels), json=args.json, html=args.html):
+    inputs = (args.logits, labels, *(getattr(args, name) for name in COLUMNS))
+    if args.per_row and args.checkpoint:
+        args.parser.error("--per-row and --checkpoint do not go together")
+    outputs = {"json": args.json, "html": args.html, "per-row": args.per_row}
+    if args.checkpoint and os.path.exists(args.checkpoint):
+        others = [file for file in (*inputs, *outputs.values()) if file and os.path.exists(file)]
+        if any(os.path.samefile(args.checkpoint, file) for file in others):
+            args.parser.error(f"--checkpoint {args.checkpoint} would overwrite another file of the command")
+    with targets(args.parser, inputs, **outputs):
         return _run_eval(args, labels)
 
 
@@ -78,30 +84,20 @@ def _run_eval(args: argparse.Namespace, labels: str | None) -> int:
         report.write(result)
     if args.html:
         Path(args.html).write_text(report.html(result), "utf-8")
-    if args.strict and (result.invalid or result.nonfinite):
-        what = [
-            f"{count:,} {name if count > 1 else name[:-1]}, the first in row {first}"
-            for count, name, first in (
-                (result.invalid, "invalid labels", result.first_invalid),
-                (result.nonfinite, "non-finite rows", result.first_nonfinite),
-            )
-            if count
-        ]
-        complain("; ".join(what))
+    words = wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)
+    if args.strict and words:
+        complain(words)
         return 1
     return 0
 
 
 def _evaluate(logits: Path | Source, labels: Path | Source, args: argparse.Namespace) -> Evaluation:
-    return evaluate(
-        logits,
-        labels,
-        topk=args.topk,
-        bins=args.bins,
-        ignore_index=args.ignore_index,
-        logits_dtype=args.logits_dtype,
-        progress=not args.no_progress,
-    )
+    progress = not args.no_progress
+    result = evaluate(logits, labels, **options_of(args, ALL), progress=progress)
+    if not args.fit_temperature:
+        return result
+    fit = fit_temperature(logits, labels, **options_of(args, FITTED), progress=progress)
+    return replace(result, calibration=fit.calibration())
 
 
 def _json(result: Evaluation) -> str:

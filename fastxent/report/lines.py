@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 
 from fastxent.report._numbers import number, percent, percent_with_error, with_error
 from fastxent.report.reading import Result
@@ -59,6 +59,20 @@ def _count(r: Result, name: str, field: str, note: str = "") -> Line | None:
     return None if n is None else Line(name, f"{n:,}", note, n, "count")
 
 
+def _known(line: Line | None) -> Line | None:
+    """A line, unless it says NaN of what was not asked for."""
+    return line if line and not isnan(line.x) else None
+
+
+def _by_groups(r: Result, field: str, share: bool = False) -> Lines:
+    """The cluster-robust error of a mean, where there is one."""
+    error = r.number(f"{field}_cluster_stderr")
+    if error is None or isnan(error):
+        return []
+    words = percent(error) if share else number(error, 3)
+    return [Line("", f"± {words}", "error if rows of a group are not independent", error)]
+
+
 def _counts(r: Result, several: bool) -> Lines:
     first = {what: r.count(f"first_{what}") for what in ("invalid", "nonfinite")}
     used = r.count("used")
@@ -69,6 +83,7 @@ def _counts(r: Result, several: bool) -> Lines:
         ("ignored", "ignored", "label equal to ignore_index", None),
         ("invalid labels", "invalid", "out of range", ", the first in row {}"),
         ("non-finite rows", "nonfinite", "left out", ", the first is row {}"),
+        ("masked rows", "masked", "left out by mask, lengths or shift", None),
         ("infinite losses", "infinite", "label masked by -inf; they stay in the mean", None),
     ):
         if r.count(field):
@@ -85,14 +100,15 @@ def _evaluation(r: Result, several: bool) -> list[tuple[str, Lines]]:
             "loss",
             [
                 _value(r, "cross-entropy", "cross_entropy", "nats"),
+                *_by_groups(r, "cross_entropy"),
                 _value(r, "", "bits", "bits"),
                 _value(r, "perplexity", "perplexity"),
-                _value(r, "bits per byte", "bits_per_byte"),
-                _value(r, "word perplexity", "word_perplexity"),
+                _known(_value(r, "bits per byte", "bits_per_byte")),
+                _known(_value(r, "word perplexity", "word_perplexity")),
                 _share(r, "exp(-CE)", "accuracy_bound", "lower bound of the next line"),
                 _share(r, "expected accuracy", "expected_accuracy", "mean probability of the label"),
-                _value(r, "label entropy", "label_entropy", "nats, loss of predicting the class frequencies"),
-                _share(r, "explained", "explained", "share of the label entropy"),
+                _known(_value(r, "label entropy", "label_entropy", "nats, loss of predicting the class frequencies")),
+                _known(_share(r, "explained", "explained", "share of the label entropy")),
                 _value(r, "z-loss", "z_loss", "mean squared log-sum-exp"),
             ],
         ),
@@ -100,9 +116,11 @@ def _evaluation(r: Result, several: bool) -> list[tuple[str, Lines]]:
             "hits",
             [
                 _share(r, "accuracy", "accuracy"),
+                *_by_groups(r, "accuracy", share=True),
                 *(_hits(r, k, share) for k, share in r.curve("topk") if k > 1),
                 _value(r, "mean rank", "mean_rank", "classes before the label"),
                 _value(r, "mean reciprocal rank", "mean_reciprocal_rank"),
+                _known(_value(r, "mutual information", "mutual_information", "of label and prediction, nats")),
             ],
         ),
         (

@@ -190,6 +190,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
     found.append(of_rows(alone, "groups", "by group") if alone else groups_side_by_side(results, value))
     for r in results:
         own = [reliability(r), agreement(r), of_rows(r, "kl_by_confidence", "KLD by confidence of the base model")]
+        own.append(of_rows(r, "temperatures", "at other temperatures"))
         own += [of_rows(r, "classes", "by class"), of_rows(r, "worst", "worst rows")]
         if alone:
             found += own
