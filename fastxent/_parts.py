@@ -25,7 +25,7 @@ FIRST = ("invalid", "nonfinite")
 MEANS = (
     "loss", "lse_squared", "p_label", "entropy", "brier", "accuracy", "rank", "reciprocal_rank",
 )  # fmt: skip
-ERRORS = ("loss", "accuracy", "p_label", "entropy", "brier", "rank", "reciprocal_rank")
+ERRORS = ("loss", "p_label", "entropy", "brier")
 
 MOST_CLASSES = 1 << 12  # beyond, no table by class and no confusion table
 MOST_LABELS = 1 << 22  # beyond, labels are not counted
@@ -111,7 +111,8 @@ def new_parts(layout: Layout, topk: tuple[int, ...], worst: int) -> dict[str, An
     """The parts of an accumulator, empty."""
     names = [*MEANS, *(f"top{k}" for k in topk)]
     names += [name for name, there in (("byte_counts", layout.bytes), ("word_counts", layout.words)) if there]
-    pairs = [(name, name) for name in (*ERRORS, *(f"top{k}" for k in topk))]
+    hits = ("accuracy", *(f"top{k}" for k in topk))
+    pairs = [(name, name) for name in (*ERRORS, *(hits if layout.weighted else ()))]
     return {
         "means": Means(names, pairs, layout.weighted),
         "quantiles": Quantiles(),

@@ -79,14 +79,12 @@ def summary(
         label_entropy=label_entropy,
         explained=1.0 - loss / label_entropy if label_entropy > 0.0 else nan,
         accuracy=means.mean("accuracy"),
-        accuracy_stderr=means.stderr("accuracy"),
+        accuracy_stderr=_share_error(means, "accuracy"),
         accuracy_cluster_stderr=cluster_errors["accuracy"],
         topk={k: means.mean(f"top{k}") for k in topk},
-        topk_stderr={k: means.stderr(f"top{k}") for k in topk},
+        topk_stderr={k: _share_error(means, f"top{k}") for k in topk},
         mean_rank=means.mean("rank"),
-        mean_rank_stderr=means.stderr("rank"),
         mean_reciprocal_rank=means.mean("reciprocal_rank"),
-        mean_reciprocal_rank_stderr=means.stderr("reciprocal_rank"),
         entropy=means.mean("entropy"),
         entropy_stderr=means.stderr("entropy"),
         brier=means.mean("brier"),
@@ -109,6 +107,14 @@ def summary(
             "options": options,
         },
     )
+
+
+def _share_error(means: Means, name: str) -> float:
+    """The error of a share: binomial without weights."""
+    if means.weighted:
+        return means.stderr(name)
+    share, n = means.mean(name), means.n
+    return sqrt(share * (1.0 - share) / (n - 1)) if n > 1 else nan
 
 
 def calibration(table: Keyed, bins: int, weighted: bool) -> tuple[tuple[Bin, ...], float, float]:

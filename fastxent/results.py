@@ -237,9 +237,7 @@ class Evaluation:
     topk: dict[int, float]
     topk_stderr: dict[int, float] = field(default_factory=dict)
     mean_rank: float
-    mean_rank_stderr: float = nan
     mean_reciprocal_rank: float
-    mean_reciprocal_rank_stderr: float = nan
     entropy: float
     entropy_stderr: float = nan
     brier: float

@@ -2,7 +2,8 @@
 
 Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017. With u = log T the mean loss L has
 the derivative H - L, H the mean entropy of the predictions: at the best temperature the loss equals the entropy.
-Newton's iteration on log T wants the second derivative too, which a second temperature close by gives from the same read.
+Newton's iteration on log T wants the second derivative too, which a second temperature close by gives from the same
+read.
 """
 
 from __future__ import annotations

@@ -165,16 +165,18 @@ def test_dictionary_is_strict_json():
     result = fx.evaluate(np.array([[0.0, -INF], [0.0, 1.0], [NAN, 0.0]], np.float16), [1, 1, 0], topk=(2,))
     text = json.dumps(result.to_dict(), allow_nan=False)
     assert json.loads(text) == result.to_dict()
-    assert list(result.to_dict()) == ["schema", *(f.name for f in fields(Evaluation))]
+    names = ["schema", *(f.name for f in fields(Evaluation)), "macro", "mutual_information", "confusion"]
+    assert list(result.to_dict()) == names
     got = result.to_dict()
     assert (got["cross_entropy"], got["cross_entropy_stderr"], got["accuracy_bound"]) == ("inf", "nan", 0.0)
     assert (got["topk"], got["first_invalid"], got["first_nonfinite"]) == ({"2": 1.0}, None, 2)
     assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": "nan", "accuracy": "nan"}
     assert set(map(type, got.values())) <= {bool, int, float, str, dict, list, type(None)}
-    assert got["provenance"]["logits"] == {"name": "logits", "shape": [3, 2], "dtype": "float16"}
-    assert got["provenance"]["labels"] == {"name": "labels", "shape": [3], "dtype": "int64"}
+    for what, shape, dtype in (("logits", [3, 2], "float16"), ("labels", [3], "int64")):
+        assert len(got["provenance"][what].pop("fingerprint")) == 32
+        assert got["provenance"][what] == {"name": what, "shape": shape, "dtype": dtype}
     options = {"topk": [2], "bins": 15, "ignore_index": -100, "worst": 10}
-    options |= {"inputs": "logits", "temperature": 1.0, "classes": None, "binary": False}
+    options |= {"inputs": "logits", "temperature": 1.0, "classes": None, "binary": False, "temperatures": []}
     assert got["provenance"]["options"] == options
     assert {"fastxent", "level", "row_format", "classes"} < got["provenance"].keys()
 

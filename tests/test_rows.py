@@ -1,5 +1,8 @@
 """Which rows are scored and what of: shift, lengths, masks, temperatures, probabilities, padding, binary scores."""
 
+import re
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -207,3 +210,18 @@ def test_strict():
     with pytest.raises(ValueError, match="1 invalid label, the first in row 4; 1 non-finite row, the first in row 7"):
         fx.evaluate(x, y, strict=True)
     assert Evaluator().wrong_rows() == ""
+
+
+def test_the_page_on_json_has_every_field():
+    page = Path(__file__).resolve().parents[1] / "docs" / "json.md"
+    if not page.exists():
+        pytest.skip("the source tree is not here")
+    x, y = data(30)
+    groups, counts = np.arange(30) // 9, np.ones(30, int)
+    result = fx.evaluate(x, y, groups=groups, byte_counts=counts, word_counts=counts, temperatures=[2.0]).to_dict()
+    names = set(result)
+    for table in ("groups", "classes", "worst", "temperatures", "reliability"):
+        names |= set(result[table][0])
+    names |= {*result["macro"], *result["quantiles"], *result["provenance"], *result["provenance"]["logits"]}
+    words = set(re.findall(r"`([^`]+)`", page.read_text()))
+    assert {name for name in names if not name.endswith("_stderr")} <= words

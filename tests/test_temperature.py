@@ -38,7 +38,8 @@ def test_against_scipy(scale, dtype):
 def test_options():
     x, y = data(3.0)
     w = np.random.default_rng(1).random(400)
-    want = minimize_scalar(lambda u: loss(x, y, np.exp(u), w), bounds=(0, 2), options={"xatol": 1e-10}, method="bounded")
+    options = {"bounds": (0, 2), "options": {"xatol": 1e-10}, "method": "bounded"}
+    want = minimize_scalar(lambda u: loss(x, y, np.exp(u), w), **options)
     fit = fx.fit_temperature(x, y, sample_weight=w, bins=5)
     assert fit.temperature == pytest.approx(np.exp(want.x), rel=1e-6)
     assert len(fit.after.reliability) == 5

@@ -73,6 +73,13 @@ as_json: dict[str, Any] = result.to_dict()
 fx.evaluate(folder / "logits.npy", "labels.npy", progress=lambda done, rows: None)
 fx.evaluate(logits.T, labels, axis=0, progress=False)
 
+fit: fx.TemperatureFit = fx.fit_temperature(logits, labels * 0 + logits.argmin(1) % 3, bins=5)
+best: float = fit.temperature
+more: fx.Evaluation = fx.evaluate(
+    logits, labels, groups=["a", "b"] * 4, sample_weight=np.ones(8), mask=np.ones(8, bool), shift=1, lengths=[3, 5]
+)
+by_name: float = more.groups["a"].cross_entropy if more.groups else 0.0
+
 source = fx.open_logits(folder / "logits.npy")
 classes: int = source.shape[-1]
 block: NDArray[Any] = source.read(0, 3)

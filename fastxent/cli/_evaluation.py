@@ -39,7 +39,7 @@ def temperatures(text: str) -> tuple[float, ...]:
     first, last, step = (Fraction(part) for part in parts)
     number = (last - first) // step + 1
     if not 1 <= number <= MOST_TEMPERATURES:
-        raise argparse.ArgumentTypeError(f"{text} is {max(0, number):,} temperatures; wanted are 1 to {MOST_TEMPERATURES:,}")
+        raise argparse.ArgumentTypeError(f"{text} is {max(0, number):,} temperatures, of 1 to {MOST_TEMPERATURES:,}")
     return tuple(float(first + i * step) for i in range(number))
 
 
