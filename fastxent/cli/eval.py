@@ -36,6 +36,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ev.add_argument("--threads", type=threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
     add_options(ev)
+    add_statistics(ev)
     ev.set_defaults(run=_eval, parser=ev)
 
 
