@@ -53,8 +53,14 @@ def chunks_of(shape):
 
 
 def equal(got, want):
-    """Two evaluations, NaN equal to NaN, where they came from as well."""
-    return got.to_dict() == want.to_dict()
+    """Two evaluations, NaN equal to NaN, where they came from as well, but for fingerprints: no task takes them."""
+    both = [result.to_dict() for result in (got, want)]
+    for one in both:
+        one["provenance"].pop("rows", None)
+        for block in one["provenance"].values():
+            if isinstance(block, dict):
+                block.pop("fingerprint", None)
+    return both[0] == both[1]
 
 
 # shape, class axis

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastxent.cli._common import bins, count, integer, topk
+from fastxent.sources import open_logits
 
 MOST_TEMPERATURES = 1000
 
@@ -42,7 +43,7 @@ def temperatures(text: str) -> tuple[float, ...]:
     return tuple(float(first + i * step) for i in range(number))
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_statistics(command: argparse.ArgumentParser) -> None:
     """Add the options; `options_of` gives them as keywords of `evaluate`."""
     some = command.add_argument_group("statistics")
     some.add_argument("--topk", type=topk, default=(1, 5), metavar="K,K", help="k of the top-k hits (1,5)")
@@ -94,6 +95,11 @@ FITTED = (
 ALL = (*FITTED, "topk", "worst", "temperatures", "temperature", "per_row", "checkpoint")
 
 
-def options_of(args: argparse.Namespace, names: tuple[str, ...] = ALL) -> dict[str, Any]:
-    """Keywords of `evaluate`, or of `fit_temperature`."""
-    return {name: getattr(args, name) for name in names}
+def options_of(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Keywords of `evaluate`, or of `fit_temperature`; files of columns are opened, cut to the rows that are read."""
+    found = {name: getattr(args, name) for name in names}
+    for name in COLUMNS:
+        if found[name] is not None:
+            rows = None if name == "lengths" else args.rows
+            found[name] = open_logits(found[name], labels=True, rows=rows, memory=args.memory)
+    return found

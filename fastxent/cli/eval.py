@@ -11,10 +11,9 @@ from pathlib import Path
 
 from fastxent import report
 from fastxent._threads import set_num_threads
-from fastxent.cli import _evaluation, _sources
 from fastxent.cli._common import complain, targets, threads
-from fastxent.cli._evaluation import COLUMNS, FITTED, options_of
-from fastxent.cli._sources import open_dump, open_labels
+from fastxent.cli._evaluation import ALL, COLUMNS, FITTED, add_statistics, options_of
+from fastxent.cli._sources import add_options, open_dump, open_labels
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source
@@ -36,8 +35,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ev.add_argument("--strict", action="store_true", help="invalid labels and non-finite rows are an error")
     ev.add_argument("--threads", type=threads, metavar="N", help="number of threads (all CPUs of this process)")
     ev.add_argument("--no-progress", action="store_true", help="no progress bar")
-    _sources.add_options(ev)
-    _evaluation.add_options(ev)
+    add_options(ev)
+    add_statistics(ev)
     ev.set_defaults(run=_eval, parser=ev)
 
 
@@ -95,7 +94,7 @@ def _run_eval(args: argparse.Namespace, labels: str | None) -> int:
 
 def _evaluate(logits: Path | Source, labels: Path | Source, args: argparse.Namespace) -> Evaluation:
     progress = not args.no_progress
-    result = evaluate(logits, labels, **options_of(args), progress=progress)
+    result = evaluate(logits, labels, **options_of(args, ALL), progress=progress)
     if not args.fit_temperature:
         return result
     fit = fit_temperature(logits, labels, **options_of(args, FITTED), progress=progress)
