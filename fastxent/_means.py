@@ -93,6 +93,11 @@ class Means:
         """The mean of a column, rounded once; NaN where there is no row."""
         return self._sums[self._places[name]].mean(self.weight()) if self.n else nan
 
+    def share(self, name: str) -> Fraction:
+        """The exact mean of a column of zeros and ones; 0 where there is no row."""
+        weight = self.weight()
+        return self._sums[self._places[name]].fraction() / weight if weight else Fraction(0)
+
     def ratio(self, x: str, y: str) -> float:
         """The sum of one column over that of another, finite one, rounded once; as IEEE division for a sum of 0."""
         return self._sums[self._places[x]].mean(self._sums[self._places[y]].fraction())

@@ -113,8 +113,8 @@ def _share_error(means: Means, name: str) -> float:
     """The error of a share: binomial without weights."""
     if means.weighted:
         return means.stderr(name)
-    share, n = means.mean(name), means.n
-    return sqrt(share * (1.0 - share) / (n - 1)) if n > 1 else nan
+    share, n = means.share(name), means.n
+    return sqrt(to_float(share * (1 - share) / (n - 1))) if n > 1 else nan
 
 
 def calibration(table: Keyed, bins: int, weighted: bool) -> tuple[tuple[Bin, ...], float, float]:

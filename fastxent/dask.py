@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(f"fastxent.dask wants Dask's arrays ({error}): pip install 'fastxent[dask]'") from error
 
 from fastxent import _dispatch, distributions, losses
-from fastxent._arrays import as_axes, as_axis, as_labels, as_weight, bad_label
+from fastxent._arrays import as_axes, as_axis, as_labels, as_weight, bad_label, dtype_name
 from fastxent._chunks import as_dask, cut_alike, is_strided, item, laid, offsets, tree_reduce, whole_rows
 from fastxent._exact import ExactSum
 from fastxent._threads import one_thread
@@ -116,7 +116,7 @@ def evaluate(
         partial(Evaluator, **options),
         [x],
         cut,
-        partial(_evaluation, x.shape, str(x.dtype), str(cut["labels"].dtype)),
+        partial(_evaluation, x.shape, dtype_name(x.dtype), dtype_name(cut["labels"].dtype)),
         split_every,
     )
     return item(result).compute() if compute else item(result)
