@@ -136,7 +136,9 @@ cdef class Rows:
             raise ValueError("rows out of range")
         job.mode = mode
         # few classes would fill no vector: lanes are rows then, as where the class axis is strided
-        job.strided = job.strided or (job.classes <= NARROW and mode <= LOSS)
+        job.strided = job.strided or (
+            job.classes <= NARROW and (mode <= LOSS or (mode == STATS and job.label_code))
+        )
         job.unit = unit
         job.row0 = row0
         job.row1 = row1
@@ -173,7 +175,7 @@ cdef class Rows:
                 job.out = <char *>&out[0]
             job.flat = True
         if mode == STATS:
-            if stats is None or stats.shape[0] < rows or stats.shape[1] * 8 != sizeof(RowStats) or job.strided:
+            if stats is None or stats.shape[0] < rows or stats.shape[1] * 8 != sizeof(RowStats) or self.job.strided:
                 raise ValueError("stats do not match")
             if rows:
                 job.stats = <RowStats *>&stats[0, 0]

@@ -118,15 +118,15 @@ cdef void lse_row(
 
 cdef void stats_of(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, int64_t label, double x_label,
-    Partial *p, bint single, RowStats *out,
+    Partial *p, double loss, bint single, RowStats *out,
 ) noexcept nogil:
-    """Everything about one row, from the one pass that left `p` (the label its hole, with moments).
+    """Everything about one row, from its loss and the pass that left `p` (the label its hole, with moments).
 
     The loss is rounded to float32 for `single`, as a row result is, and the label's probability follows from it, so that
     exp(-mean loss) <= mean probability holds of what is reported.
     """
     cdef Partial others
-    cdef double lse_lo, gap, p_others, loss = loss_of(p, x_label)
+    cdef double lse_lo, gap, p_others
     out.loss = <float>loss if single else loss
     out.rank = p.above
     out.argmax = p.argmax
@@ -185,7 +185,7 @@ cdef void plain_stats_of(
     if gap < 0.125:
         # nearly all is on one class: read again, from cache, with that class left out
         sum_row(x, kind, stride, n, p.argmax, True, p.top, &others)
-        stats_of(x, kind, stride, n, p.argmax, p.top, &others, False, out)
+        stats_of(x, kind, stride, n, p.argmax, p.top, &others, loss_of(&others, p.top), False, out)
         rest = -expm1_(-out.loss)
         out.brier = out.confidence * out.confidence + (out.brier - rest * rest)
         out.loss = out.p_label = NAN

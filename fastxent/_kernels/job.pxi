@@ -98,6 +98,8 @@ cdef inline void put_loss(const Job *job, Py_ssize_t row, char *p, int64_t label
         value = value * job.weights[label] if job.weights[label] != 0.0 else 0.0
     if job.row_weights != NULL:
         job.row_weights[row - job.row0] = job.weights[label]
+    if job.status != NULL:
+        job.status[row - job.row0] = <uint8_t>USED
     put(job, p, value)
 
 
@@ -129,7 +131,10 @@ cdef int64_t finish_row(
             return 1 if status == IGNORED else <int64_t>1 << 32
         x_label = load_one(x + label * job.class_stride, job.kind)
         if job.mode == STATS:
-            stats_of(x, job.kind, job.class_stride, job.classes, label, x_label, part, job.single, &job.stats[i])
+            stats_of(
+                x, job.kind, job.class_stride, job.classes, label, x_label, part, loss_of(part, x_label), job.single,
+                &job.stats[i],
+            )
             return 0
         put_loss(job, row, place_of(job, row), label, loss_of(part, x_label))
         return 0
@@ -266,6 +271,21 @@ cdef void write_pixels_of(
     )
 
 
+cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *part, double loss) noexcept nogil:
+    """Everything about a pixel: its loss to the bits that LOSS gives, the moments from another look at its row."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double x_label = load_one(x + label * job.class_stride, job.kind)
+    if loss == ODD:
+        loss = loss_of(part, x_label)
+    sum_part(job, row, 0, label, part)
+    stats_of(
+        x, job.kind, job.class_stride, job.classes, label, x_label, part, loss, job.single,
+        &job.stats[row - job.row0],
+    )
+    if job.status != NULL:
+        job.status[row - job.row0] = <uint8_t>USED
+
+
 cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     """Neighbouring rows of one segment: sum, finish and write them."""
     cdef Pixels pixels
@@ -285,20 +305,19 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     x = job.x + offset_of(&job.layout, X, row)
     labels_of(job, row, count, labels, status)
     sum_pixels(job, row, count, 0, labels, &pixels)
-    if job.single and job.mode <= LOSS:
+    for i in range(count):
+        values[i] = ODD
+    if job.single and job.mode <= STATS:
         # lanes behind the last row
         for i in range(count, min(FX_PIXELS, count + 4 * FX_VD)):
             pixels.s[i] = 1.0
             pixels.top[i] = pixels.c[i] = x_label[i] = 0.0
-        if job.mode == LOSS:
-            for i in range(count):
-                x_label[i] = load_one(x + i * stride + labels[i] * job.class_stride, job.kind) if labels[i] >= 0 else 0.0
-            losses_of(&pixels, x_label, count, values)
-        else:
+        if job.mode == LSE:
             lses_of(&pixels, count, values)
-    else:
-        for i in range(count):
-            values[i] = ODD
+        else:
+            for i in range(count):
+                x_label[i] = load_one(x + i * stride + max(labels[i], 0) * job.class_stride, job.kind)
+            losses_of(&pixels, x_label, count, values)
     if job.mode <= LOSS:
         place = place_of(job, row)
         step = place_of(job, row + 1) - place if count > 1 else 0
@@ -307,11 +326,14 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
             if job.mode == LSE:
                 put(job, place + i * step, values[i])
                 continue
-            if labels[i] >= 0:
+            if labels[i] >= 0 and job.mode == LOSS:
                 put_loss(job, row + i, place + i * step, labels[i], values[i])
                 continue
         if status[i] == USED:
             partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
+            if job.mode == STATS:
+                pixel_stats(job, row + i, labels[i], &part, values[i])
+                continue
         counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &norms[i])
     if has_outputs(job):
         write_pixels_of(job, row, count, norms)
