@@ -11,7 +11,14 @@ from fastxent._version import __version__
 from fastxent.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
-from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
+from fastxent.divergences import (
+    entropy,
+    entropy_with_logits,
+    js_divergence,
+    js_divergence_with_logits,
+    kl_divergence,
+    kl_divergence_with_logits,
+)
 from fastxent.elementwise import log_sigmoid, logit, sigmoid, surprisal
 from fastxent.evaluation import evaluate
 from fastxent.evaluator import Evaluator
@@ -39,12 +46,15 @@ __all__ = [
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
+    "entropy",
     "entropy_with_logits",
     "evaluate",
     "fit_temperature",
     "get_num_threads",
     "joint_entropy",
+    "js_divergence",
     "js_divergence_with_logits",
+    "kl_divergence",
     "kl_divergence_with_logits",
     "log_loss",
     "log_sigmoid",

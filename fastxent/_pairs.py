@@ -1,4 +1,4 @@
-"""One pass over the rows of two arrays of logits: blocks of at most 50 ms, and between them Python looks at signals."""
+"""One pass over the rows of two arrays: blocks of at most 50 ms, and between them Python looks at signals."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ def block_rows(count: int, classes: int) -> int:
 
 def run(
     what: int,
-    p: Logits,
-    q: Logits,
+    sides: tuple[Logits, ...],
     axis: int,
     *,
+    shares: bool = False,
     out: NDArray[Any] | None = None,
     values: NDArray[np.float64] | None = None,
     unit: float = 1.0,
     temperature: float = 1.0,
     threads: int | None = None,
-) -> Iterator[int]:
-    """Measure the rows of two arrays of one shape; after each block give its number of rows.
+) -> Iterator[tuple[int, int]]:
+    """Measure the rows of two arrays of one shape; after each block give its number of rows, and of bad ones.
 
     Parameters
     ----------
     what
-        Sum of KL, REVERSE, JS and TV; one of them for `out`.
+        Sum of KL, REVERSE, JS and TV; one of them for `out`. KL for the entropy of the rows of one array.
+    shares
+        The arrays hold probabilities, up to scale; a row with a negative or infinite one is a bad row.
     out
         Takes the results, laid out as the arrays are without their class axis.
     values
@@ -54,20 +56,22 @@ def run(
         Divides the logits.
     """
     threads = get_num_threads() if threads is None else threads
-    single = F64 not in (p.kind, q.kind)
-    for (a, b), kinds, class_axis, index in pieces((p, q), axis, temperature):
+    single = all(x.kind != F64 for x in sides)
+    for arrays, kinds, class_axis, index in pieces(sides, axis, temperature):
         target = None if out is None else out[index]
-        rows = kernels.Pairs(a, kinds[0], b, kinds[1], class_axis, single, target)
-        classes = a.shape[class_axis]
+        q = arrays[1] if len(arrays) > 1 else None
+        rows = kernels.Pairs(arrays[0], kinds[0], q, kinds[-1], class_axis, single, target, shares)
+        classes = arrays[0].shape[class_axis]
         step = block_rows(rows.count, classes)
         for row0 in range(0, rows.count, max(1, step)):
             row1 = min(row0 + step, rows.count)
             workspace = None
             if rows.segments > 1:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.pair_size, np.uint8)
+            bad_rows = 0
             for stage in _stages(classes, rows.segments):
                 elements = (row1 - row0) * min(classes, BLOCK_ELEMENTS)
-                rows.run(
+                bad = rows.run(
                     what,
                     row0,
                     row1,
@@ -77,7 +81,8 @@ def run(
                     unit=unit,
                     **stage,
                 )
-            yield row1 - row0
+                bad_rows += bad
+            yield row1 - row0, bad_rows
 
 
 def _stages(classes: int, segments: int) -> list[dict[str, int | bool]]:

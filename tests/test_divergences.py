@@ -18,7 +18,8 @@ from fastxent import reference
 
 INF, NAN = math.inf, math.nan
 LOGITS = ("kl_divergence_with_logits", "js_divergence_with_logits")
-ALL = ("entropy_with_logits", *LOGITS)
+SHARES = ("kl_divergence", "js_divergence")
+ALL = ("entropy", "entropy_with_logits", *SHARES, *LOGITS)
 
 
 def agree(result, expected, dtype=None):
@@ -41,6 +42,19 @@ def agree(result, expected, dtype=None):
     assert (np.abs(got - want) <= tolerance).all(), (got, want)
 
 
+def exactly(result, expected):
+    """The reference's value to the bounds for probabilities, which are relative to the value itself.
+
+    Where two rows differ by a factor alone what is left is the square of the error of its two numbers.
+    """
+    result, expected = np.asarray(result), np.asarray(expected, np.float64)
+    special = ~np.isfinite(expected)
+    np.testing.assert_array_equal(result[special], expected[special])
+    got, want = result[~special].astype(np.float64), expected[~special]
+    bound, tiny = (1e-6, 1e-28) if result.dtype == np.float32 else (1e-13, 1e-58)
+    assert (np.abs(got - want) <= bound * want + tiny).all(), (got, want)
+
+
 def both(name, *args, **options):
     agree(outcome(getattr(fx, name), *args, **options), outcome(getattr(reference, name), *args, **options))
 
@@ -53,6 +67,28 @@ def pair(dtype, shape=(3, 4, 5), spread=0.3):
     if dtype in INTEGERS:
         q = q[::-1].copy()
     return p, q
+
+
+def shares(dtype, shape=(3, 4, 5), seed=0):
+    """Counts, or probabilities up to scale, of all sizes; the same classes 0 in any two, and some more in the last."""
+    rng = np.random.default_rng(seed)
+    if dtype in INTEGERS:
+        x = rng.integers(0, 2 if dtype == "bool" else 100, shape)
+        x[..., -1] = 1
+        return x.astype(dtype)
+    x = rng.gamma(0.3, size=shape) * (3.0 if dtype == "float16" else 1e3)
+    x[..., 0] = x[..., 0] * 100
+    x[np.random.default_rng(99).random(shape) < 0.15] = 0.0
+    if seed and len(shape) > 1:
+        x[-1, ..., -1] = 0.0
+    x[..., 1] = 0.75
+    return x.astype(dtype)
+
+
+def arguments(name, dtype="float32", shape=(3, 4, 5)):
+    """Arrays to call a function with."""
+    arrays = pair(dtype, shape) if name.endswith("logits") else (shares(dtype, shape), shares(dtype, shape, 1))
+    return arrays[: 1 if name.startswith("entropy") else 2]
 
 
 # ---- values ----
@@ -85,6 +121,33 @@ def test_memory_changes_no_bit(dtype):
         assert same_bits(fx.entropy_with_logits(x), entropy)
 
 
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_shares_of_every_dtype_in_every_layout(dtype):
+    p, q = shares(dtype), shares(dtype, seed=1)
+    for axis in (0, 1, -1):
+        expected = {name: getattr(reference, name)(p, q, axis=axis) for name in SHARES}
+        entropy = reference.entropy(p, axis=axis)
+        for (_, x), (_, y) in zip(layouts(p), list(layouts(q))[::-1], strict=False):
+            before = x.tobytes(), y.tobytes()
+            for name in SHARES:
+                result = getattr(fx, name)(x, y, axis=axis)
+                exactly(result, expected[name])
+                assert result.dtype == (np.float32 if dtype in FLOATS[1:] else np.float64)
+            exactly(fx.entropy(x, axis=axis), entropy)
+            assert (x.tobytes(), y.tobytes()) == before
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_memory_of_shares_changes_no_bit(dtype):
+    p, q = shares(dtype, (7, 300)), shares(dtype, (7, 300), 1)
+    expected = {name: getattr(fx, name)(p, q) for name in SHARES}
+    entropy = fx.entropy(p)
+    for (_, x), (_, y) in zip(layouts(p), list(layouts(q))[::-1], strict=False):
+        for name in SHARES:
+            assert same_bits(getattr(fx, name)(x, y), expected[name])
+        assert same_bits(fx.entropy(x), entropy)
+
+
 @pytest.mark.parametrize("left", [*FLOATS, "int16"])
 @pytest.mark.parametrize("right", [*FLOATS, "int16"])
 def test_mixed_dtypes(left, right):
@@ -93,6 +156,9 @@ def test_mixed_dtypes(left, right):
         both(name, p, q)
         single = left in FLOATS[1:] and right in FLOATS[1:]
         assert getattr(fx, name)(p, q).dtype == (np.float32 if single else np.float64)
+    p, q = shares(left), shares(right, seed=1)
+    for name in SHARES:
+        exactly(getattr(fx, name)(p, q), getattr(reference, name)(p, q))
 
 
 @pytest.mark.parametrize("name", LOGITS)
@@ -130,6 +196,103 @@ def test_special_values(name, p, q):
 @pytest.mark.parametrize("row", [[0.0, -INF], [-INF, -INF], [INF, 0.0], [NAN, 1.0], [3.0], [], [0.0, 700.0], [1e9, 0]])
 def test_special_entropies(row):
     both("entropy_with_logits", row)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("spread", [1e-8, 1e-6, 1e-4, 1e-2, 0.3, 1.0, 5.0, 40.0])
+def test_shares_to_all_digits(dtype, spread):
+    """Nearly equal, far apart, peaked, of tiny and of huge sums."""
+    rng = np.random.default_rng(4)
+    p = rng.gamma(0.5, size=(40, 12))
+    p[::3, 5] *= 1e6
+    p[::4] *= 1e20
+    p[1::4] *= 1e-28
+    with np.errstate(all="ignore"):
+        q = (p * np.exp(spread * rng.normal(size=p.shape))).astype(dtype)
+        q[2::4] *= 1e10
+    p = p.astype(dtype)
+    q[~np.isfinite(q)] = 1.0
+    for name in SHARES:
+        exactly(getattr(fx, name)(p, q), getattr(reference, name)(p, q))
+        exactly(getattr(fx, name)(q, p), getattr(reference, name)(q, p))
+    exactly(fx.entropy(p), reference.entropy(p))
+    exactly(fx.entropy(q), reference.entropy(q))
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        ([1.0, 0.0], [1.0, 1.0]),
+        ([1.0, 1.0], [1.0, 0.0]),
+        ([1.0, 0.0], [0.0, 1.0]),
+        ([1.0, 0.0, 2.0], [3.0, 0.0, 2.0]),
+        ([NAN, 1.0], [1.0, 1.0]),
+        ([1.0, 1.0], [1.0, NAN]),
+        ([0.0, 0.0], [1.0, 1.0]),
+        ([1.0, 1.0], [0.0, -0.0]),
+        ([], []),
+        ([7.0], [2.0]),
+        ([1.0, -0.0], [1.0, 0.0]),
+        ([5e-324, 5e-324], [5e-324, 1e-323]),
+        ([1.7e308, 1.7e308, 1.7e308], [1e308, 1.7e308, 1e5]),
+        ([1.0, 1e-300], [1e-300, 1.0]),
+        ([1e300, 1e-5], [1e-5, 1e300]),
+        ([-1.0, 1.0], [1.0, 1.0]),
+        ([1.0, 1.0], [1.0, -1e-320]),
+        ([NAN, -1.0], [1.0, 1.0]),
+        ([INF, 1.0], [1.0, 1.0]),
+        ([1.0, 1.0], [-INF, 1.0]),
+        ([0.0, -1.0], [0.0, 1.0]),
+    ],
+)
+def test_special_shares(p, q):
+    for dtype in (np.float64, np.float32):
+        with np.errstate(over="ignore"):
+            a, b = np.array(p, dtype), np.array(q, dtype)
+        for name in (*SHARES, "entropy"):
+            args = (a, b)[: 1 if name == "entropy" else 2]
+            found, wanted = (outcome(getattr(module, name), *args) for module in (fx, reference))
+            if isinstance(found, type) or isinstance(wanted, type):
+                assert found is wanted
+            else:
+                exactly(found, wanted)
+
+
+sizes = st.floats(0, 1e3, width=32) | st.sampled_from([0.0, 1.0, 0.5, 1e-30, 1e30])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_shares(data):
+    dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
+    p, q = (data.draw(hnp.arrays(dtype, shape, elements=sizes)) for _ in "pq")
+    axis = data.draw(st.integers(-len(shape), len(shape) - 1))
+    base = data.draw(st.sampled_from([None, 2, 10.0]))
+    for name in SHARES:
+        exactly(getattr(fx, name)(p, q, axis=axis, base=base), getattr(reference, name)(p, q, axis=axis, base=base))
+        assert same_bits(fx.js_divergence(p, q, axis=axis), fx.js_divergence(q, p, axis=axis))
+    exactly(fx.entropy(p, axis=axis, base=base), reference.entropy(p, axis=axis, base=base))
+
+
+def test_the_first_bad_entry_is_named():
+    p, q = np.ones((3, 4, 5)), np.ones((4, 5), np.float32)
+    p[2, 1, 3] = p[1, 3, 0] = -0.25
+    q[1, 1] = INF
+    with pytest.raises(ValueError, match=r"p\[1, 3, 0\] is -0.25; a probability or a count is finite"):
+        fx.kl_divergence(p, q, axis=1)
+    with pytest.raises(ValueError, match=r"q\[1, 1\] is inf"):
+        fx.js_divergence(np.abs(p), q, reduction="mean")
+    with pytest.raises(ValueError, match=r"p\[1, 3, 0\] is -0.25"):
+        fx.entropy(p.swapaxes(0, 0)[:, ::1], reduction="sum")
+    with pytest.raises(ValueError, match=r"p\[2\] is -3"):
+        fx.entropy(np.array([1, 2, -3, -4], np.int8))
+    with pytest.raises(ValueError, match=r"p\[1, 0\] is -1"):
+        fx.entropy(np.array([[0, 1], [-1, 5]], "float16").astype("bfloat16"))
+    wide = np.ones((2, 70001), np.float32)
+    wide[1, 70000] = -1e-40
+    with pytest.raises(ValueError, match=r"p\[1, 70000\] is -9.99"):
+        fx.entropy(wide)
 
 
 logits = st.floats(-50, 50, width=32) | st.sampled_from([-INF, 0.0, 1.0, -100.0])
@@ -182,7 +345,9 @@ def test_broadcasting(left, right, axis):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "batchmean"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_reductions_are_exact(name, reduction, dtype):
-    arrays = pair(dtype, (6, 7, 30))[: 1 if name == "entropy_with_logits" else 2]
+    arrays = arguments(name, dtype, (6, 7, 30))
+    if not name.endswith("logits"):
+        arrays = tuple(a + a.dtype.type(1e-3) for a in arrays)  # no inf, which has sums of its own
     rows = getattr(fx, name)(*arrays, axis=1)
     total = math.fsum(rows.ravel().tolist())
     result = getattr(fx, name)(*arrays, axis=1, reduction=reduction)
@@ -198,7 +363,7 @@ def test_reductions_are_exact(name, reduction, dtype):
 
 @pytest.mark.parametrize("name", ALL)
 def test_out(name):
-    arrays = pair("float32", (4, 6))[: 1 if name == "entropy_with_logits" else 2]
+    arrays = arguments(name, "float32", (4, 6))
     expected = getattr(fx, name)(*arrays)
     room = np.zeros((4, 2), np.float32)
     assert getattr(fx, name)(*arrays, out=room[:, 1]) is not None
@@ -215,10 +380,11 @@ def test_out(name):
         getattr(fx, name)(*arrays, out=room[:, 1], reduction="sum")
 
 
-@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("name", [*SHARES, *LOGITS])
 def test_errors(name):
     function, x = getattr(fx, name), np.zeros((3, 4))
-    with pytest.raises(ValueError, match=r"p_logits of shape \(3, 4\) and q_logits of shape \(2, 4\)"):
+    p, q = ("p_logits", "q_logits") if name in LOGITS else "pq"
+    with pytest.raises(ValueError, match=rf"{p} of shape \(3, 4\) and {q} of shape \(2, 4\)"):
         function(x, x[:2])
     with pytest.raises(ValueError, match="same number of classes"):
         function(x, x[:, :1])
@@ -226,9 +392,9 @@ def test_errors(name):
         function(x, np.zeros(4), axis=0)
     with pytest.raises(ValueError, match="axis 2 is out of bounds"):
         function(x, x, axis=2)
-    with pytest.raises(ValueError, match="q_logits must have at least one dimension"):
+    with pytest.raises(ValueError, match=f"{q} must have at least one dimension"):
         function(x, 1.0)
-    with pytest.raises(TypeError, match="q_logits has dtype complex128"):
+    with pytest.raises(TypeError, match=f"{q} has dtype complex128"):
         function(x, x + 1j)
     with pytest.raises(ValueError, match="reduction must be"):
         function(x, x, reduction="median")
@@ -237,7 +403,7 @@ def test_errors(name):
             function(x, x, base=base)
     with pytest.raises(TypeError, match="base must be"):
         function(x, x, base="e")
-    for temperature in (0, -1.0, INF, NAN, "hot"):
+    for temperature in () if name in SHARES else (0, -1.0, INF, NAN, "hot"):
         with pytest.raises(ValueError, match="temperature must be"):
             function(x, x, temperature=temperature)
     with pytest.raises(ValueError, match="logits_dtype"):
@@ -267,6 +433,9 @@ def test_scipys(dtype, rtol):
     js = scipy.spatial.distance.jensenshannon(a, b, base=2, axis=1) ** 2
     np.testing.assert_allclose(fx.js_divergence_with_logits(p, q, base=2), js, rtol)
     np.testing.assert_allclose(fx.entropy_with_logits(p, base=10), scipy.stats.entropy(a, base=10, axis=1), rtol)
+    np.testing.assert_allclose(fx.entropy(7 * a, base=10), scipy.stats.entropy(7 * a, base=10, axis=1), 1e-12)
+    np.testing.assert_allclose(fx.kl_divergence(3 * a, b, base=2), scipy.stats.entropy(3 * a, b, 2, axis=1), 1e-12)
+    np.testing.assert_allclose(fx.js_divergence(a, 5 * b, base=2), js, 1e-11)
 
 
 def test_torchs():
@@ -311,7 +480,7 @@ def test_identities(data):
     # H(P, Q) = H(P) + KL(P||Q)
     a, log_q = scipy.special.softmax(p[sound].astype("f8"), axis=1), fx.log_softmax(q[sound].astype("f8"), axis=1)
     cross = np.where(a > 0, -a * np.where(a > 0, log_q, 0.0), 0.0).sum(1)
-    rtol, atol = (2e-6, 1e-12) if single else (1e-12, 1e-28)
+    rtol, atol = (2e-6, 1e-12) if single else (1e-12, 1e-15)  # of log_softmax
     np.testing.assert_allclose(cross, entropy.astype("f8") + kl[sound], rtol, atol)
 
 
@@ -323,6 +492,29 @@ def test_zero_only_for_equal_rows(dtype):
     for name in LOGITS:
         assert (getattr(fx, name)(x, x) == 0).all()
         assert (getattr(fx, name)(x, y) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_shares_are_the_softmax_of_their_logarithms(dtype):
+    p, q = shares(dtype, (40, 60)), shares(dtype, (40, 60), 1)
+    with np.errstate(divide="ignore"):
+        a, b = np.log(p.astype("f8")), np.log(q.astype("f8"))
+    rtol = 1e-6 if dtype == "float32" else 1e-12
+    for name in SHARES:
+        np.testing.assert_allclose(getattr(fx, name)(p, q), getattr(fx, f"{name}_with_logits")(a, b), rtol)
+    np.testing.assert_allclose(fx.entropy(p), fx.entropy_with_logits(a), rtol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scale_is_of_no_consequence(dtype):
+    """A power of two changes no bit, another factor the last."""
+    p, q = shares(dtype, (40, 60)), shares(dtype, (40, 60), 1)
+    for name in SHARES:
+        found = getattr(fx, name)(p, q)
+        assert same_bits(getattr(fx, name)(p * p.dtype.type(2**20), q * q.dtype.type(0.25)), found)
+        assert (getattr(fx, name)(p, p) == 0).all()
+        assert (getattr(fx, name)(p, p * p.dtype.type(8)) == 0).all()
+        np.testing.assert_allclose(getattr(fx, name)(p * p.dtype.type(3), q), found, 1e-6)
 
 
 def test_disjoint_distributions():

@@ -31,7 +31,23 @@ def measures(p: np.ndarray, q: np.ndarray, what: int = ALL, axis: int = -1, **op
     axis %= p.ndim
     count = math.prod(p.shape) // p.shape[axis]
     values = np.empty((_pairs.block_rows(count, p.shape[axis]), 4))
-    return np.concatenate([values[:n].copy() for n in _pairs.run(what, a, b, axis, values=values, **options)])
+    done = _pairs.run(what, (a, b), axis, values=values, **options)
+    return np.concatenate([values[:n].copy() for n, _ in done])
+
+
+def shares_of(storage: np.dtype, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of probabilities up to scale: all sizes, zeros, near neighbours, NaN, sums of 0."""
+    rng = np.random.default_rng(c)
+    p = rng.gamma(0.3, size=(12, c))
+    p[rng.random(p.shape) < 0.1] = 0.0
+    q = p * np.exp(np.repeat([0.0, 1e-3, 1.0, 20.0], 3)[:, None] * rng.normal(size=p.shape))
+    p[3:6, c // 2] = 1e4
+    p[7] *= 2.0**-6
+    p[9, 0], q[10, -1], q[11] = np.nan, 0.0, 0.0
+    with np.errstate(over="ignore"):
+        p, q = p.astype(storage), q.astype(storage)
+    q[q == np.inf] = 1
+    return p, q
 
 
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch, elements: int, rows: int, conversion: int = 1 << 19) -> None:
@@ -57,16 +73,32 @@ def test_levels(storage, monkeypatch):
             assert same_bits(fx.entropy_with_logits(p), expected[1]), (level, c)
 
 
+@pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
+@every_storage
+def test_levels_of_shares(storage, monkeypatch):
+    for c in CLASSES:
+        p, q = shares_of(storage, c)
+        expected = measures(p, q, shares=True), fx.entropy(p)
+        for level in fused_levels():
+            use_level(monkeypatch, level)
+            assert same_bits(measures(p, q, shares=True), expected[0]), (level, c)
+            assert same_bits(fx.entropy(p), expected[1]), (level, c)
+
+
 @every_storage
 def test_threads_and_blocks(level, storage, monkeypatch):
-    for c in (3, 300, 70000, 200000):
-        p, q = (x[:: 1 if c < 1000 else 9] for x in pair_of(storage, c))
-        expected = measures(p, q, threads=1)
-        for elements, rows in ((1 << 22, 1 << 16), (1000, 7), (70000, 2), (1, 1)):
+    for c in (3, 300, 200000):
+        p, q = (x[:: 1 if c < 1000 else 19] for x in pair_of(storage, c))
+        a, b = (x[:: 1 if c < 1000 else 3] for x in shares_of(storage, c))
+        expected = measures(p, q, threads=1), measures(a, b, threads=1, shares=True), fx.entropy(a)
+        for elements, rows in ((1 << 22, 1 << 16), (1000, 7), (70000, 2)):
             with monkeypatch.context() as patch:
                 tiny_blocks(patch, elements, rows)
                 for threads in (1, 2, 5):
-                    assert same_bits(measures(p, q, threads=threads), expected), (c, elements, threads)
+                    assert same_bits(measures(p, q, threads=threads), expected[0]), (c, elements, threads)
+                    assert same_bits(measures(a, b, threads=threads, shares=True), expected[1])
+                    with fx.num_threads(threads):
+                        assert same_bits(fx.entropy(a), expected[2])
 
 
 @every_storage
@@ -94,6 +126,24 @@ def test_a_long_strided_axis_changes_no_bit(level, storage, monkeypatch):
     tiny_blocks(monkeypatch, 1 << 22, 1 << 16, conversion=100)
     assert same_bits(measures(p.T.copy().T, q), expected)
     assert same_bits(measures(p[:, ::-1].copy()[:, ::-1], np.repeat(q, 3, axis=1)[:, ::3]), expected)
+
+
+@every_storage
+def test_statistics_of_shares(level, storage):
+    for c in (2, 33, 300, 2049):
+        p, q = shares_of(storage, c)
+        together = measures(p, q, shares=True)
+        for i, name in ((0, "kl_divergence"), (2, "js_divergence")):
+            assert same_bits(getattr(fx, name)(p, q).astype(np.float64), together[:, i].copy())
+        assert same_bits(measures(q, p, shares=True)[:, [1, 0, 2, 3]], together)
+        unsound = np.isnan(together)
+        assert (unsound == unsound[:, :1]).all()
+        assert unsound[:, 0].nonzero()[0].tolist() == [9, 11]
+        sound = together[~unsound[:, 0]]
+        assert (sound >= 0).all()
+        assert (sound[:, 2] <= math.log(2)).all()
+        assert (sound[:, 3] <= 1).all()
+        assert (measures(p[:9], p[:9], shares=True) == 0).all()
 
 
 def test_no_row_is_anothers_business():
@@ -168,7 +218,7 @@ def test_statistics_without_labels(level, storage, c):
     assert (rank == -1).all()
     single = storage != np.float64
     rtol = 1e-6 if single else 1e-12
-    np.testing.assert_allclose(lse.astype("f4" if single else "f8"), fx.logsumexp(x, axis=1), rtol)
+    np.testing.assert_allclose(lse.astype("f4" if single else "f8"), fx.logsumexp(x, axis=1), rtol, rtol)
     assert same_bits(entropy.astype("f4" if single else "f8"), fx.entropy_with_logits(x))
     sound = np.isfinite(lse)
     assert np.isnan(plain[~sound][:, 3:6]).all()

@@ -53,11 +53,12 @@ class Pairs:
         self,
         p: NDArray[Any],
         p_kind: int,
-        q: NDArray[Any],
+        q: NDArray[Any] | None,
         q_kind: int,
         axis: int,
         single: bool,
         out: NDArray[Any] | None = None,
+        shares: bool = False,
     ) -> None: ...
     @property
     def count(self) -> int: ...
@@ -77,7 +78,7 @@ class Pairs:
         workspace: NDArray[np.uint8] | None = None,
         values: NDArray[np.float64] | None = None,
         unit: float = 1.0,
-    ) -> None: ...
+    ) -> int: ...
 
 class Targets:
     def __init__(

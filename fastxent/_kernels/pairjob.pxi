@@ -8,6 +8,8 @@ cdef enum:
 
 cdef struct PairJob:
     int what
+    int sides                # 2; 1 for the entropy of one array's rows
+    bint shares              # probabilities up to scale, not logits
     bint single              # results are rounded to float32; out holds it
     double unit              # nats that a unit of the results is
     Layout layout
@@ -26,6 +28,12 @@ cdef inline Py_ssize_t columns(const PairJob *job, Py_ssize_t segment) noexcept 
 
 cdef inline void sum_side(const PairJob *job, Py_ssize_t row, Py_ssize_t segment, int s, Partial *out) noexcept nogil:
     cdef const Operand *side = &job.side[s]
+    cdef Operand there
+    if job.shares:
+        there = side[0]
+        there.x += offset_of(&job.layout, s, row)
+        any_sum_shares(&there, segment * SEGMENT, columns(job, segment), out)
+        return
     any_segment(
         side.x + offset_of(&job.layout, s, row) + segment * SEGMENT * side.stride, side.kind, side.stride,
         columns(job, segment), -1, False, 0.0, out,
@@ -46,6 +54,11 @@ cdef inline void pair_sums(
     if not sound:
         for s in range(STATISTICS):
             sums[s] = 0.0
+    elif job.shares and job.side[0].kind == F64:
+        share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums)
+    elif job.shares:
+        if not share_segment_f(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums):
+            share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums)
     elif job.side[0].kind == F64:
         pair_segment_d(pair, segment * SEGMENT, columns(job, segment), job.what, sums)
     else:
@@ -57,6 +70,8 @@ cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sum
     cdef float single
     cdef char *p
     if sound:
+        if job.sides == 1:
+            finish_entropy(sums)
         finish_pair(sums, job.what, job.unit, job.single)
     else:
         for s in range(STATISTICS):
@@ -75,111 +90,148 @@ cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sum
             memcpy(p, &sums[s], 8)
 
 
-cdef void pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
+cdef inline bint prepare(const PairJob *job, PairPart *sums, Pair *pair) noexcept nogil:
+    """What the pass over pairs wants of a summed row; False for one that is no distribution."""
+    if job.shares:
+        return shares_of(sums, job.sides, pair)
+    return pair_of(sums, pair)
+
+
+cdef inline int64_t is_bad(const PairJob *job, const PairPart *sums) noexcept nogil:
+    """1 where an entry is negative or infinite and they should be probabilities."""
+    if not job.shares:
+        return 0
+    return sums.part[0].above | (sums.part[1].above if job.sides == 2 else 0)
+
+
+cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
     """Rows of one segment, from end to end."""
     cdef PairPart sums
     cdef Pair pair
     cdef bint sound
     cdef int s
+    cdef int64_t bad = 0
     cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
     for row in range(start, min(start + job.rows_a_task, job.row1)):
         find_rows(job, row, &pair)
-        for s in range(2):
+        for s in range(job.sides):
             sum_side(job, row, 0, s, &sums.part[s])
-            normalise(&pair.side[s], job.classes, &sums, s)
-        sound = pair_of(&sums, &pair)
+            if not job.shares:
+                normalise(&pair.side[s], job.classes, &sums, s)
+        sound = prepare(job, &sums, &pair)
         pair_sums(job, &pair, sound, 0, sums.sums)
         write_pair(job, row, sound, sums.sums)
+        bad += is_bad(job, &sums)
+    return bad
 
 
-cdef void pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept nogil:
+cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept nogil:
     cdef uint64_t control = fx_fp_enter()
     cdef Py_ssize_t many = job.segment1 - job.segment0, row, segment, i
     cdef PairPart *parts
     cdef Pair pair
     cdef bint sound
+    cdef int64_t bad = 0
     cdef int s
     if phase == 0:
-        pair_rows(job, task)
+        bad = pair_rows(job, task)
     elif phase == 1:
         # a segment of one row of the two
-        row = task // 2 // many
-        segment = job.segment0 + task // 2 % many
-        sum_side(job, job.row0 + row, segment, task % 2, &job.parts[row * job.segments + segment].part[task % 2])
+        s = <int>(task % job.sides)
+        row = task // job.sides // many
+        segment = job.segment0 + task // job.sides % many
+        sum_side(job, job.row0 + row, segment, s, &job.parts[row * job.segments + segment].part[s])
     elif phase == 2:
         parts = &job.parts[task * job.segments]
         find_rows(job, job.row0 + task, &pair)
-        for s in range(2):
+        for s in range(job.sides):
             for i in range(1, job.segments):
-                merge(&parts.part[s], &parts[i].part[s], i * SEGMENT)
-            normalise(&pair.side[s], job.classes, parts, s)
+                if job.shares:
+                    merge_shares(&parts.part[s], &parts[i].part[s])
+                else:
+                    merge(&parts.part[s], &parts[i].part[s], i * SEGMENT)
+            if not job.shares:
+                normalise(&pair.side[s], job.classes, parts, s)
+        bad = is_bad(job, parts)
     elif phase == 3:
         row = task // many
         segment = job.segment0 + task % many
         parts = &job.parts[row * job.segments]
         find_rows(job, job.row0 + row, &pair)
-        sound = pair_of(parts, &pair)
+        sound = prepare(job, parts, &pair)
         pair_sums(job, &pair, sound, segment, parts[segment].sums)
     else:
         parts = &job.parts[task * job.segments]
-        sound = pair_of(parts, &pair)
+        find_rows(job, job.row0 + task, &pair)
+        sound = prepare(job, parts, &pair)
         for i in range(1, job.segments):
             for s in range(STATISTICS):
                 parts.sums[s] = parts.sums[s] + parts[i].sums[s]
         write_pair(job, job.row0 + task, sound, parts.sums)
     fx_fp_leave(control)
+    return bad
 
 
-cdef void pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+cdef int64_t pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+    cdef int64_t bad = 0
     cdef Py_ssize_t task
     if threads <= 1 or tasks <= 1:
         for task in range(tasks):
-            pair_task(job, phase, task)
+            bad += pair_task(job, phase, task)
     else:
         for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
-            pair_task(job, phase, task)
+            bad += pair_task(job, phase, task)
+    return bad
 
 
-cdef void run_pairs(PairJob *job, bint sums, bint pairs, int threads) noexcept nogil:
+cdef int64_t run_pairs(PairJob *job, bint sums, bint pairs, int threads) noexcept nogil:
+    """Give the number of rows with an entry that is no probability."""
     cdef Py_ssize_t rows = job.row1 - job.row0, many = job.segment1 - job.segment0
+    cdef int64_t bad = 0
     if job.parts == NULL:
         job.rows_a_task = max(1, CHUNK // 2 // max(1, job.classes))
-        pair_phase(job, 0, (rows + job.rows_a_task - 1) // job.rows_a_task, threads)
-        return
+        return pair_phase(job, 0, (rows + job.rows_a_task - 1) // job.rows_a_task, threads)
     if sums:
-        pair_phase(job, 1, 2 * rows * many, threads)
+        pair_phase(job, 1, job.sides * rows * many, threads)
         if job.segment1 == job.segments:
-            pair_phase(job, 2, rows, threads)
+            bad = pair_phase(job, 2, rows, threads)
     if pairs:
         pair_phase(job, 3, rows * many, threads)
         if job.segment1 == job.segments:
             pair_phase(job, 4, rows, threads)
+    return bad
 
 
 cdef class Pairs:
-    """The rows of two arrays of logits of one shape, and where what is measured of them goes.
+    """The rows of one or two arrays of logits or probabilities, and where what is measured of them goes.
 
     Parameters
     ----------
     p, p_kind, q, q_kind
-        Arrays of any strides, and their storage kinds (`Rows`); both 3 (float64) or neither.
+        Arrays of one shape and any strides, and their storage kinds (`Rows`); both 3 (float64) or neither. Without q
+        the entropy of p's rows, probabilities, is measured.
     axis
         The class axis, not negative.
     single
         Results are rounded to float32.
     out
         Array of the batch axes' shape for one statistic, float32 if `single`, else float64; or None.
+    shares
+        They are probabilities, up to scale.
     """
 
     cdef PairJob job
     cdef Py_buffer buffers[3]
     cdef int held
 
-    def __cinit__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None):
+    def __cinit__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None, bint shares=False):
         cdef Py_ssize_t *strides[3]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef Py_ssize_t steps[3][MOST_AXES]
         cdef int d, e = 0, a
+        cdef bint one = q is None
+        if one:
+            q, q_kind = p, p_kind
         for a in range(3):
             if a == OUT and out is None:
                 break
@@ -194,6 +246,8 @@ cdef class Pairs:
         if (p_kind == F64) != (q_kind == F64):
             raise ValueError("kinds do not match")
         memset(&self.job, 0, sizeof(PairJob))
+        self.job.sides = 1 if one else 2
+        self.job.shares = shares or one
         for d in range(self.buffers[0].ndim):
             if self.buffers[1].shape[d] != self.buffers[0].shape[d]:
                 raise ValueError("shapes do not match")
@@ -242,13 +296,16 @@ cdef class Pairs:
         double[:, ::1] values=None,
         double unit=1.0,
     ):
-        """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`).
+        """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`), 1 for the entropy.
+
+        Gives the number of rows with a negative or infinite probability, once all sums are there.
 
         `values`, (rows, 4), takes them all, a column each, rounded as `out` is. `workspace` holds `pair_size` bytes a row
         and segment; it is wanted where a row has several, and lives from the first of a row's segments to the last: all
         are to be done with `sums`, then all with `pairs`.
         """
         cdef PairJob job = self.job
+        cdef int64_t bad
         cdef Py_ssize_t rows = row1 - row0
         if not 0 <= row0 <= row1 <= job.layout.rows:
             raise ValueError("rows out of range")
@@ -267,13 +324,14 @@ cdef class Pairs:
                 raise ValueError("values do not match")
             job.values = &values[0, 0]
         if rows == 0:
-            return
+            return 0
         if job.segments > 1:
             if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(PairPart):
                 raise ValueError("workspace too small")
             job.parts = <PairPart *>&workspace[0]
         with nogil:
-            run_pairs(&job, sums, pairs, threads)
+            bad = run_pairs(&job, sums, pairs, threads)
+        return bad
 
 
 pair_size = sizeof(PairPart)

@@ -34,9 +34,10 @@ cdef struct Operand:
     const char *x
     int kind
     Py_ssize_t stride
-    double shift      # subtracted first
+    double shift      # subtracted first; of probabilities the power of two that multiplies them
     int64_t c         # base-2 reference
-    double inverse    # 1 / sum of e^(x - shift) 2^-c
+    double inverse    # 1 / sum of e^(x - shift) 2^-c; of probabilities 2^LIFT / sum
+    double inverse_lo # and what its rounding lost
 
 cdef struct Pair:
     Operand side[2]
@@ -327,6 +328,8 @@ cdef void finish_pair(double *sums, int what, double unit, bint single) noexcept
             # 0 times the infinite distance of a class that has underflowed here and is masked there
             if value != value:
                 value = INFINITY
+            # differences of subnormal probabilities may be off by all there is of them
+            value = max(value, 0.0)
             if 1 << s == JS:
                 value = min(0.5 * value, LN2)
             if 1 << s == TV:

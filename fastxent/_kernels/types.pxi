@@ -85,6 +85,8 @@ cdef extern from "simd.h" nogil:
     void fx_prefetch(const void *)
 
 cdef extern from "vmath.h" nogil:
+    void vf_split(const vf *, vf *, vf *)
+    void vd_split(const vd *, vd *, vd *)
     void vf_log(const vf *, vf *)
     void vd_log(const vd *, vd *)
     void vf_log1p(const vf *, vf *)

@@ -13,8 +13,11 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 from fastxent.reference.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.divergences import (
+    entropy,
     entropy_with_logits,
+    js_divergence,
     js_divergence_with_logits,
+    kl_divergence,
     kl_divergence_with_logits,
 )
 from fastxent.reference.elementwise import log_sigmoid, logit, sigmoid, surprisal
@@ -35,10 +38,13 @@ __all__ = [
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
+    "entropy",
     "entropy_with_logits",
     "evaluate",
     "joint_entropy",
+    "js_divergence",
     "js_divergence_with_logits",
+    "kl_divergence",
     "kl_divergence_with_logits",
     "log_loss",
     "log_sigmoid",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from typing import Any
 
-from fastxent.reference.arrays import Nested, as_axis, as_numbers, check_option, nest, offsets
+from fastxent.reference.arrays import Nested, as_axis, as_numbers, check_option, nest, offsets, place_of
 from fastxent.reference.rows import has_softmax
 from fastxent.reference.sums import exact_mean, exact_sum
 
@@ -18,6 +18,52 @@ REDUCTIONS = ("none", "mean", "sum", "batchmean")
 
 Distribution = Sequence[Decimal | None]  # log p of each class; None for p = 0
 Measure = Callable[..., Decimal]
+
+
+def entropy(p: Nested, *, axis: int = -1, base: float | None = None, reduction: str = "none") -> Nested:
+    """Shannon entropy along the axis of probabilities or counts: rows are divided by their sums.
+
+    Arguments as `entropy_with_logits` has them. NaN for a row with a NaN, or that sums to 0.
+
+    Raises
+    ------
+    ValueError
+        Besides the module's errors: a negative or infinite entry; names the place of the first.
+
+    Examples
+    --------
+    >>> entropy([[1, 1, 2], [0, 5, 0]], base=2)
+    [1.5, 0.0]
+    """
+    return _measured((p,), ("p",), _log_shares, _entropy, axis, base, reduction)
+
+
+def kl_divergence(
+    p: Nested, q: Nested, *, axis: int = -1, base: float | None = None, reduction: str = "none"
+) -> Nested:
+    """Kullback-Leibler divergence of probabilities or counts: the rows of both are divided by their sums.
+
+    Errors and NaN as `entropy` has them; q = 0 < p gives +inf.
+
+    Examples
+    --------
+    >>> kl_divergence([1.0, 1.0], [[3.0, 3.0], [1.0, 0.0]])
+    [0.0, inf]
+    """
+    return _measured((p, q), ("p", "q"), _log_shares, _kl, axis, base, reduction)
+
+
+def js_divergence(
+    p: Nested, q: Nested, *, axis: int = -1, base: float | None = None, reduction: str = "none"
+) -> Nested:
+    """Jensen-Shannon divergence of probabilities or counts; otherwise as `kl_divergence`.
+
+    Examples
+    --------
+    >>> js_divergence([1.0, 0.0], [0.0, 1.0], base=2)
+    1.0
+    """
+    return _measured((p, q), ("p", "q"), _log_shares, _js, axis, base, reduction)
 
 
 def entropy_with_logits(
@@ -122,12 +168,27 @@ def _log_softmax(row: Sequence[float]) -> Distribution | None:
     """log p of each class; None where the row is no distribution."""
     if not row or not has_softmax(row):
         return None
-    logits = [None if x == -math.inf else Decimal(x) for x in row]
+    # less the largest first: at an offset of 1e300 no digit of a logarithm would be left
     top = Decimal(max(row))
-    # less the largest first: at an offset of 1e300 no digit of the logarithm would be left
-    gaps = [None if x is None else x - top for x in logits]
-    log_sum = Decimal(sum(x.exp() for x in gaps if x is not None)).ln()
-    return [None if x is None else x - log_sum for x in gaps]
+    gaps = [None if x == -math.inf else Decimal(x) - top for x in row]
+    peak = row.index(max(row))
+    rest = sum((x.exp() for i, x in enumerate(gaps) if x is not None and i != peak), Decimal(0))
+    return [None if x is None else x - _log1p(rest) for x in gaps]
+
+
+def _log_shares(row: Sequence[float]) -> Distribution | None:
+    """log p of each class; None where the row is no distribution."""
+    if any(map(math.isnan, row)) or not any(row):
+        return None
+    top = Decimal(max(row))
+    peak = row.index(max(row))
+    rest = sum((Decimal(x) for i, x in enumerate(row) if i != peak), Decimal(0)) / top
+    return [None if x == 0 else (Decimal(x) / top).ln() - _log1p(rest) for x in row]
+
+
+def _log1p(x: Decimal) -> Decimal:
+    """log(1 + x), x >= 0: the series to 60 digits where 1 + x would lose x."""
+    return x - x * x / 2 + x * x * x / 3 if x < Decimal("1e-20") else (1 + x).ln()
 
 
 def _exp(log_p: Decimal | None) -> Decimal:
@@ -169,6 +230,11 @@ def _measured(
     arrays = [as_numbers(x, name) for x, name in zip(sides, names, strict=True)]
     if any(not shape for _, shape in arrays):
         raise ValueError("there must be a class axis")
+    if distribution is _log_shares:
+        for name, (flat, own) in zip(names, arrays, strict=True):
+            for i, value in enumerate(flat):
+                if value < 0 or value == math.inf:
+                    raise ValueError(f"{name}{place_of(i, own)} is {value}, neither finite nor non-negative")
     shape, flats = _broadcast(arrays)
     class_axis = as_axis(axis, len(shape))
     if len({s[class_axis - len(shape)] if class_axis - len(shape) >= -len(s) else None for _, s in arrays}) > 1:
