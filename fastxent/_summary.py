@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from math import nan
+from math import nan, sqrt
 from typing import Any
 
 import numpy as np
