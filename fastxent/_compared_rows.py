@@ -116,7 +116,7 @@ def _divergences(what: int, p: Logits, q: Logits, threads: int | None) -> NDArra
     n, classes = p.array.shape
     values, out = np.empty((_pairs.block_rows(n, classes), 4)), np.empty((4, n))
     done = 0
-    for count in _pairs.run(what, p, q, 1, values=values, threads=threads):
+    for count, _ in _pairs.run(what, (p, q), 1, values=values, threads=threads):
         out[:, done : done + count] = values[:count].T
         done += count
     return out
