@@ -9,6 +9,9 @@ from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.binary import binary_cross_entropy, binary_cross_entropy_with_logits
+from fastxent.comparator import Comparator
+from fastxent.comparison import compare
+from fastxent.comparison_results import Comparison
 from fastxent.config import show_config
 from fastxent.distributions import log_softmax, logsumexp, softmax
 from fastxent.divergences import entropy_with_logits, js_divergence_with_logits, kl_divergence_with_logits
@@ -28,6 +31,8 @@ from fastxent.sources import FormatError, open_logits
 from fastxent.temperature import TemperatureFit, fit_temperature
 
 __all__ = [
+    "Comparator",
+    "Comparison",
     "Evaluation",
     "Evaluator",
     "FormatError",
@@ -36,6 +41,7 @@ __all__ = [
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "compare",
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",

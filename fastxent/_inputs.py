@@ -66,18 +66,20 @@ class Inputs:
         if self.binary and (self.classes is not None or self.inputs == "log_probs"):
             raise ValueError("binary scores have no other classes, and are logits or probabilities")
 
-    def check(self, logits: Any, logits_dtype: str | None = None) -> Logits:
+    def check(self, logits: Any, logits_dtype: str | None = None, name: str = "logits") -> Logits:
         """The scores as an array (..., C) of the columns that are used; (..., 1) where they are binary."""
-        x = as_logits(logits, logits_dtype=logits_dtype)
+        x = as_logits(logits, name, logits_dtype)
         array = x.array
         if self.binary:
             return replace(x, array=array[..., None] if array.ndim < 2 or array.shape[-1] != 1 else array)
         if array.ndim == 0 or array.shape[-1] == 0:
-            raise ValueError(f"logits of shape {array.shape} have no class")
+            raise ValueError(f"{name} of shape {array.shape} has no class")
         if self.classes is None:
             return x
         if self.classes > array.shape[-1]:
-            raise ValueError(f"classes is {self.classes}, but logits of shape {array.shape} have fewer columns")
+            raise ValueError(
+                f"classes is {self.classes}, but {name} of shape {array.shape} has fewer columns"
+            )
         return replace(x, array=array[..., : self.classes])
 
     def width(self, columns: int) -> int:
@@ -109,7 +111,7 @@ class Inputs:
             block = source.read(start, stop) if array.ndim > 1 else array[None]
             yield start, stop, self.convert(replace(x, array=block), first_row + start)
 
-    def convert(self, x: Logits, first_row: int = 0) -> Logits:
+    def convert(self, x: Logits, first_row: int = 0, name: str = "logits") -> Logits:
         """A block (n, columns) as logits (n, C); itself where it is read as it lies."""
         if self.plain:
             return x
@@ -124,7 +126,7 @@ class Inputs:
                 row, column = (int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
                 place = f"{first_row + row}" if self.binary else f"{first_row + row}, {column}"
                 raise ValueError(
-                    f"logits[{place}] is {values[row, column]}, no probability; "
+                    f"{name}[{place}] is {values[row, column]}, no probability; "
                     "inputs='probs' wants none that is negative or infinite" + (" or above 1" if self.binary else "")
                 )
             if self.binary:

@@ -93,8 +93,8 @@ class Means:
         """The mean of a column, rounded once; NaN where there is no row."""
         return self._sums[self._places[name]].mean(self.weight()) if self.n else nan
 
-    def share(self, name: str) -> Fraction:
-        """The exact mean of a column of zeros and ones; 0 where there is no row."""
+    def exact_mean(self, name: str) -> Fraction:
+        """The exact mean of a column of finite values; 0 where there is no row."""
         weight = self.weight()
         return self._sums[self._places[name]].fraction() / weight if weight else Fraction(0)
 

@@ -19,7 +19,6 @@ from fastxent._worst import Worst
 
 # counts, which merge by addition
 COUNTS = ("rows", "ignored", "invalid", "nonfinite", "masked", "infinite")
-FIRST = ("invalid", "nonfinite")
 
 # names of the columns whose means are kept; the top-k follow
 MEANS = (

@@ -21,6 +21,16 @@ DTYPE = np.dtype(
         ("rank", "<i8"),
     ]
 )
+COMPARED = np.dtype(
+    [
+        ("status", "u1"),
+        ("label", "<i8"),
+        *((name, "<f8") for name in ("kl", "reverse_kl", "js", "tv", "loss", "loss_base", "p_label", "p_label_base")),
+        ("confidence_base", "<f8"),
+        ("argmax", "<i8"),
+        ("argmax_base", "<i8"),
+    ]
+)
 
 
 class RowFile:
@@ -35,10 +45,13 @@ class RowFile:
         ``.npy`` (structured items) or ``.parquet`` (a column each; wants pyarrow).
     rows
         How many there will be.
+    dtype
+        Of an item.
     """
 
-    def __init__(self, path: str | os.PathLike[str], rows: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], rows: int, dtype: np.dtype[Any] = DTYPE) -> None:
         self.path = Path(path)
+        self._names = dtype.names or ()
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         self._done = False
         suffix = self.path.suffix.lower()
@@ -51,7 +64,7 @@ class RowFile:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         if suffix == ".npy":
-            header = {"descr": DTYPE.descr, "fortran_order": False, "shape": (rows,)}
+            header = {"descr": dtype.descr, "fortran_order": False, "shape": (rows,)}
             np.lib.format.write_array_header_1_0(self._file, header)
             return
         try:
@@ -60,25 +73,16 @@ class RowFile:
         except ImportError as error:
             self.close()
             raise ImportError(f'{self.path}: writing it needs pyarrow: pip install "fastxent[io]" ({error})') from None
-        fields = [(name, self._arrow.from_numpy_dtype(DTYPE[name])) for name in DTYPE.names or ()]
+        fields = [(name, self._arrow.from_numpy_dtype(dtype[name])) for name in self._names]
         self._writer = parquet.ParquetWriter(self._file, self._arrow.schema(fields))
 
-    def add(
-        self, row: int, stats: NDArray[np.float64], status: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> None:
+    def add(self, items: NDArray[Any]) -> None:
         """Write a block, which begins where the last one ended."""
-        items = np.empty(len(status), DTYPE)
-        items["status"], items["label"] = status, labels
-        left_out = status != 0
-        for i, name in enumerate(("loss", "lse", "p_label", "confidence", "entropy", "brier")):
-            items[name] = np.where(left_out, np.nan, stats[:, i])
-        for i, name in ((6, "argmax"), (7, "rank")):
-            items[name] = np.where(left_out, -1, np.ascontiguousarray(stats[:, i]).view(np.int64))
         try:
             if self._arrow is None:
                 self._file.write(items.data)
                 return
-            columns = {name: np.ascontiguousarray(items[name]) for name in DTYPE.names or ()}
+            columns = {name: np.ascontiguousarray(items[name]) for name in self._names}
             self._writer.write_table(self._arrow.table(columns))
         except OSError as error:
             raise OSError(error.errno, error.strerror or str(error), str(self.path)) from None
@@ -113,3 +117,15 @@ class RowFile:
         if kind is None:
             self.finish()
         self.close()
+
+
+def evaluated(stats: NDArray[np.float64], status: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[Any]:
+    """Items of the kernels' row statistics."""
+    items = np.empty(len(status), DTYPE)
+    items["status"], items["label"] = status, labels
+    left_out = status != 0
+    for i, name in enumerate(("loss", "lse", "p_label", "confidence", "entropy", "brier")):
+        items[name] = np.where(left_out, np.nan, stats[:, i])
+    for i, name in ((6, "argmax"), (7, "rank")):
+        items[name] = np.where(left_out, -1, np.ascontiguousarray(stats[:, i]).view(np.int64))
+    return items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from math import inf, nan, sqrt
+from math import nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from fastxent._exact import SCALE, to_float
 from fastxent._keyed import Keyed
 from fastxent._means import Means
 from fastxent._parts import Layout
+from fastxent._quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
 
@@ -113,7 +114,7 @@ def _share_error(means: Means, name: str) -> float:
     """The error of a share: binomial without weights."""
     if means.weighted:
         return means.stderr(name)
-    share, n = means.share(name), means.n
+    share, n = means.exact_mean(name), means.n
     return sqrt(to_float(share * (1 - share) / (n - 1))) if n > 1 else nan
 
 
@@ -208,23 +209,23 @@ def by_group(table: Keyed | None, layout: Layout) -> tuple[Groups | None, dict[s
     if layout.weighted:
         with_weight, p, weighted_hits, weights, weight_squares = (table.totals(i)[0] for i in range(2, 7))
         errors = [
-            _weighted_error(n, *row, unit=unit)
+            weighted_error(n, *row, unit=unit)
             for n, *row in zip(hits, loss, squares, with_weight, weights, weight_squares, strict=True)
         ]
         right = weighted_hits
     else:
         p = table.totals(2)[0]
         weights = [n * unit for n in used]
-        errors = [_error(*row, unit) for row in zip(used, loss, squares, strict=True)]
+        errors = [mean_error(*row, unit) for row in zip(used, loss, squares, strict=True)]
         right = [n * unit for n in hits]
-    mean_loss = _means(loss, weights)
-    accuracy, expected = _means(right, weights), _means(p, weights)
+    mean_loss = quotients(loss, weights)
+    accuracy, expected = quotients(right, weights), quotients(p, weights)
     extra = {}
     for name, there, place in (("bytes", layout.bytes, 3), ("words", layout.words, 3 + layout.bytes)):
         per = np.full(len(used), nan)
         if there:
             lengths = [n * unit for n in counts[:, place].tolist()]
-            per = _means(loss, table.totals(place + 4)[0] if layout.weighted else lengths)
+            per = quotients(loss, table.totals(place + 4)[0] if layout.weighted else lengths)
         extra[name] = per
     groups = Groups(
         name=keys,
@@ -240,57 +241,8 @@ def by_group(table: Keyed | None, layout: Layout) -> tuple[Groups | None, dict[s
         word_perplexity=exps(extra["words"]),
         macro=_macro(np.array(used, np.int64), mean_loss, accuracy, expected),
     )
-    cluster = {"loss": _cluster_error(used, loss, weights), "accuracy": _cluster_error(used, right, weights)}
+    cluster = {"loss": cluster_error(used, loss, weights), "accuracy": cluster_error(used, right, weights)}
     return groups, cluster
-
-
-def _means(totals: list[int | None], weights: list[int | None]) -> NDArray[np.float64]:
-    """Quotients of integers, rounded once; what is not finite is the loss's infinity."""
-    return np.array(
-        [
-            nan if not weight else inf if total is None else _quotient(total, weight)
-            for total, weight in zip(totals, weights, strict=True)
-        ],
-        np.float64,
-    )
-
-
-def _quotient(a: int, b: int) -> float:
-    try:
-        return a / b
-    except OverflowError:
-        return inf if (a > 0) == (b > 0) else -inf
-
-
-def _error(n: int, total: int | None, squares: int | None, unit: int) -> float:
-    """sqrt((E[x^2] - E[x]^2) / (n - 1))."""
-    if n < 2 or total is None or squares is None:
-        return nan
-    return sqrt(max(0.0, _quotient(n * squares * unit - total * total, n * n * (n - 1) * unit * unit)))
-
-
-def _weighted_error(
-    n: int, a: int | None, aa: int | None, aw: int | None, w: int | None, ww: int | None, *, unit: int
-) -> float:
-    """The same with weights, of n rows (Means has the formula): sums of a = w x, a^2, a w, w and w^2."""
-    if n < 2 or a is None or aa is None or aw is None or ww is None or not w:
-        return nan
-    deviations = aa * w * w - 2 * a * aw * w + a * a * ww
-    return sqrt(max(0.0, _quotient(deviations * n * unit, (n - 1) * w * w * w * w)))
-
-
-def _cluster_error(used: list[int], totals: list[int | None], weights: list[int | None]) -> float:
-    """sqrt(G / (G - 1) sum(e_g^2)) / W, e_g = S_g - W_g S / W, over the groups that have used rows."""
-    if None in totals or None in weights:
-        return nan
-    some = [(s, w) for n, s, w in zip(used, totals, weights, strict=True) if n and s is not None and w]
-    g = len(some)
-    all_s, all_w = sum(s for s, _ in some), sum(w for _, w in some)
-    if g < 2 or not all_w:
-        return nan
-    ss, sw, ww = sum(s * s for s, _ in some), sum(s * w for s, w in some), sum(w * w for _, w in some)
-    deviations = ss * all_w * all_w - 2 * sw * all_s * all_w + ww * all_s * all_s
-    return sqrt(max(0.0, _quotient(g * deviations, (g - 1) * all_w**4)))
 
 
 def _macro(

@@ -25,10 +25,12 @@ from fastxent._arrays import as_axes, as_axis, as_labels, as_weight, bad_label, 
 from fastxent._chunks import as_dask, cut_alike, is_strided, item, laid, offsets, tree_reduce, whole_rows
 from fastxent._exact import ExactSum
 from fastxent._threads import one_thread
+from fastxent.comparator import Comparator, check_widths
+from fastxent.comparison_results import Comparison
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation
 
-__all__ = ["cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
+__all__ = ["compare", "cross_entropy", "evaluate", "log_softmax", "logsumexp", "softmax"]
 
 Axis = int | tuple[int, ...] | None
 
@@ -127,6 +129,82 @@ def _evaluation(shape: tuple[int, ...], logits: str, labels: str, evaluator: Eva
     result.provenance.update(
         logits={"name": "logits", "shape": list(shape), "dtype": logits},
         labels={"name": "labels", "shape": list(shape[:-1]), "dtype": labels},
+    )
+    return result
+
+
+def compare(
+    base: Any,
+    other: Any,
+    labels: Any = None,
+    *,
+    axis: int = -1,
+    compute: bool = True,
+    split_every: int | None = None,
+    groups: Any = None,
+    sample_weight: Any = None,
+    mask: Any = None,
+    **options: Any,
+) -> Any:
+    """How two models' logits differ, from one read of each chunk of both; `fastxent.compare` for Dask.
+
+    Parameters
+    ----------
+    base, other
+        Dask arrays of one shape (..., C), or with the class axis elsewhere and `axis` saying where. The other's chunks
+        are brought in line with the base model's; a row that is cut into several chunks is put together, up to 1 GiB.
+    labels
+        Class indices, as `evaluate` takes them, or None.
+    axis
+        The class axis.
+    compute
+        False gives a `dask.delayed.Delayed` that computes to the comparison.
+    split_every
+        States that one task merges; by default Dask's number.
+    groups, sample_weight, mask
+        A value for each row, arrays as `labels`.
+    **options
+        As `Comparator` has them.
+
+    Returns
+    -------
+    Comparison or dask.delayed.Delayed
+        Equal to that of `fastxent.compare` on one machine.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastxent.compare`, and for chunks of unknown size; before anything is computed.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np, fastxent.dask
+    >>> base = da.from_array(np.eye(6, dtype=np.float32), chunks=(2, 6))
+    >>> result = fastxent.dask.compare(base, base)
+    >>> result.rows, result.kl_mean
+    (6, 0.0)
+    """
+    make = partial(Comparator, **options)
+    sides = [as_dask(x, name) for x, name in ((base, "base"), (other, "other"))]
+    for i, name in enumerate(("base", "other")):
+        if sides[i].ndim == 0:
+            raise ValueError(f"{name} has no dimension, so no class axis")
+        sides[i] = da.moveaxis(sides[i], as_axis(axis, sides[i].ndim), -1)
+    check_widths(sides[0].shape, sides[1].shape, make().inputs)
+    x, y = (whole_rows(side, 1, name) for side, name in zip(sides, ("base", "other"), strict=True))
+    y = y.rechunk((*x.chunks[:-1], y.chunks[-1]))
+    rows = {"labels": labels, "groups": groups, "sample_weight": sample_weight, "mask": mask}
+    cut = {name: None if some is None else cut_alike(some, name, x) for name, some in rows.items()}
+    about = {"base": (list(x.shape), str(x.dtype)), "other": (list(y.shape), str(y.dtype))}
+    about |= {name: (list(some.shape), str(some.dtype)) for name, some in cut.items() if some is not None}
+    result = tree_reduce(make, [x, y], cut, partial(_comparison, about), split_every)
+    return item(result).compute() if compute else item(result)
+
+
+def _comparison(about: dict[str, tuple[list[int], str]], comparator: Comparator) -> Comparison:
+    result = comparator.result()
+    result.provenance.update(
+        {name: {"name": name, "shape": shape, "dtype": dtype} for name, (shape, dtype) in about.items()}
     )
     return result
 

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Iterable
 from contextlib import ExitStack
-from math import prod
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from fastxent._arrays import dtype_name
-from fastxent._checkpoint import Checkpoint
-from fastxent._columns import check_dtype
-from fastxent._progress import progress_bar
-from fastxent._rowfile import RowFile
-from fastxent._selection import Selection, Shifted
-from fastxent._threads import get_num_threads
+from fastxent._reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._rowfile import RowFile, evaluated
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source, as_source
-from fastxent.sources.array import ArraySource
-from fastxent.sources.base import read_ahead
-
-BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
-BLOCK_ROWS = 1 << 18
-
-Progress = bool | Callable[[int, int], None]
-Path_ = str | os.PathLike[str]
-Rows = ArrayLike | Path_ | Sequence[Path_] | Source
 
 
 def evaluate(
@@ -164,98 +146,33 @@ def evaluate(
     evaluator = Evaluator(**options)
     source = as_source(logits, axis) if not binary else _binary(logits)
     targets = as_source(labels, None)
-    width = _check_shapes(source, targets, binary)
-    beside = {name: as_source(x, None) for name, x in columns.items() if x is not None}
-    for name, column in beside.items():
-        if column.in_memory and column.dtype.kind not in "O":
-            column.name = name
-        if column.shape != targets.shape:
-            raise ValueError(f"{name} has shape {column.shape}, but the labels have {targets.shape}")
-        if column.dtype.kind != "O":
-            check_dtype(name, column.dtype)
-    if lengths is not None:
-        of = as_source(lengths, None)
-        lengths = of.read(0, of.rows).reshape(of.shape)
-    selection = Selection(targets.shape, shift, lengths)
-    names = tuple(beside)
-    everything: tuple[Source, ...] = (source, Shifted(targets, shift) if shift else targets, *beside.values())
-    rows = prod(targets.shape)
-    row_bytes = source.row_bytes
-    sizes = (row_bytes, targets.dtype.itemsize, *(column.dtype.itemsize for column in beside.values()))
-    step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))
-    done = 0
-    saved = None
-    if checkpoint is not None:
-        job = {
-            **{name: _identity(s) for name, s in {**_named(source, targets), **beside}.items()},
-            "options": evaluator.options,
-            "row_format": evaluator.state()["row_format"],
-            "shift": selection.shift,
-            "lengths": None if lengths is None else ArraySource(lengths, None).fingerprint(),
-        }
-        saved = Checkpoint(checkpoint, job)
-        found = saved.load()
-        if found is not None:
-            done, state = found[0], found[1]
-            evaluator = Evaluator.from_state(state)
-        else:  # whether it can be written is seen before an hour of reading
-            saved.save(0, evaluator.state())
-    ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]
-    if not rows:  # nothing to read, but the dtypes are checked all the same
-        evaluator._update(
-            np.empty((0,) if binary else (0, width), source.dtype),
-            np.empty(0, targets.dtype),
-            None,
-            {name: np.empty(0, column.dtype) for name, column in beside.items()},
-        )
-    # the thread that reads ahead wants a core of its own: an OpenMP thread that waits does so spinning
-    threads = None if source.in_memory else max(1, get_num_threads() - 1)
+    _check_shapes(source, targets, binary)
+    beside = beside_rows(columns, targets.shape)
     with ExitStack() as stack:
-        sink = None if per_row is None else stack.enter_context(RowFile(per_row, rows)).add
-        tell = stack.enter_context(progress_bar(progress, rows, source.name))
-        tell(done)
-        blocks = read_ahead(everything, ranges, sizes)
-        stack.callback(getattr(blocks, "close"))  # noqa: B009
-        try:
-            for (start, stop), (block, some, *others) in zip(ranges, blocks, strict=True):
-                values = dict(zip(names, others, strict=True))
-                if not selection.all:
-                    keep = selection.keep(start, stop)
-                    values["mask"] = keep & values["mask"] if "mask" in values else keep
-                evaluator._update(block, some, start, values, threads, sink)
-                done = stop
-                if strict and (words := evaluator.wrong_rows()):
-                    raise ValueError(words)
-                if saved is not None and saved.due():
-                    saved.save(done, evaluator.state())
-                tell(stop - start)
-        except KeyboardInterrupt:
-            if saved is not None:
-                saved.save(done, evaluator.state())
-            raise
-    if saved is not None:
-        saved.save(done, evaluator.state())
+        sink = None
+        if per_row is not None:
+            file = stack.enter_context(RowFile(per_row, targets.rows))
+
+            def sink(_: int, *row: Any) -> None:
+                file.add(evaluated(*row))
+
+        evaluator = read_into(
+            evaluator,
+            {"logits": source},
+            targets,
+            beside,
+            shape=targets.shape,
+            shift=shift,
+            lengths=lengths,
+            strict=strict,
+            sink=sink,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
     result = evaluator.result()
-    result.provenance.update({name: _origin(s) for name, s in {**_named(source, targets), **beside}.items()})
-    result.provenance["rows"] = {"shift": selection.shift, "lengths": lengths is not None}
+    result.provenance.update(origins({"logits": source, "labels": targets, **beside}))
+    result.provenance["rows"] = {"shift": operator.index(shift), "lengths": lengths is not None}
     return result
-
-
-def _named(source: Source, targets: Source) -> dict[str, Source]:
-    return {"logits": source, "labels": targets}
-
-
-def _origin(source: Source) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "shape": list(source.shape),
-        "dtype": dtype_name(source.dtype),
-        "fingerprint": source.fingerprint() if source.dtype.kind != "O" else None,
-    }
-
-
-def _identity(source: Source) -> dict[str, Any]:
-    return {key: value for key, value in _origin(source).items() if key != "name"}
 
 
 def _binary(scores: Any) -> Source:
@@ -274,12 +191,12 @@ def _strict(result: Evaluation) -> Evaluation:
     return result
 
 
-def _check_shapes(source: Source, targets: Source, binary: bool) -> int:
-    """The number of columns; every mismatch is named before anything is read."""
+def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
+    """Every mismatch is named before anything is read."""
     if binary:
         if source.shape not in (targets.shape, (*targets.shape, 1)):
             raise ValueError(f"labels have shape {targets.shape}, but binary scores have {source.shape}")
-        return 1
+        return
     if not source.shape:
         raise ValueError(f"{source.name} has no dimension, so no class axis")
     wanted, classes = source.shape[:-1], source.shape[-1]
@@ -290,4 +207,3 @@ def _check_shapes(source: Source, targets: Source, binary: bool) -> int:
             f"labels have shape {targets.shape}, but logits of shape {source.shape} want {wanted}"
             + (f" ({targets.name}, {source.name})" if not targets.in_memory or not source.in_memory else "")
         )
-    return classes

@@ -10,21 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent import _dispatch
+from fastxent._accumulator import FIRST, Accumulator, at_least
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._columns import Columns, as_int64
 from fastxent._curve import Curve, add_confidences
 from fastxent._inputs import Inputs, as_temperature, divided
-from fastxent._parts import COUNTS, FIRST, Layout, check_parts, new_parts, of_classes, of_groups
+from fastxent._parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
 from fastxent._rows import STATS, block_rows, run
-from fastxent._state import keys_of, whole, whole_or_none
 from fastxent._summary import summary
 from fastxent._threads import default_floats
-from fastxent.results import Evaluation, wrong_rows
+from fastxent.results import Evaluation
 from fastxent.sources.array import ArraySource
-
-STATE_FORMAT = "fastxent.Evaluator"
-STATE_VERSION = 2
 
 # columns of the kernels' row statistics (_kernels/finish.pxi, RowStats); the last two are integers
 NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
@@ -37,7 +33,7 @@ USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)
 Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]], None]
 
 
-class Evaluator:
+class Evaluator(Accumulator):
     """The mergeable accumulator under `evaluate`: exact sums and counts, whose order changes no bit.
 
     Parameters
@@ -81,6 +77,10 @@ class Evaluator:
     True
     """
 
+    STATE_FORMAT = "fastxent.Evaluator"
+    STATE_VERSION = 2
+    COUNTS = COUNTS
+
     def __init__(
         self,
         *,
@@ -95,19 +95,13 @@ class Evaluator:
         temperatures: Iterable[float] = (),
         logits_dtype: str | None = None,
     ) -> None:
-        self._topk = tuple(sorted({_at_least(1, k, "topk") for k in topk}))
-        self._bins = _at_least(1, bins, "bins")
+        super().__init__(logits_dtype)
+        self._topk = tuple(sorted({at_least(1, k, "topk") for k in topk}))
+        self._bins = at_least(1, bins, "bins")
         self._ignore_index = operator.index(ignore_index)
-        self._worst = _at_least(0, worst, "worst")
+        self._worst = at_least(0, worst, "worst")
         self._inputs = Inputs(inputs, temperature, classes, binary)
         self._temperatures = tuple(as_temperature(t, "temperatures") for t in temperatures)
-        self._logits_dtype = logits_dtype
-        self._row_format = _dispatch.row_format
-        self._layout: Layout | None = None  # what the blocks bring, from the first one on
-        self._next = 0  # row number that an update without `start` begins with
-        self._counts = dict.fromkeys(COUNTS, 0)
-        self._first: dict[str, int | None] = dict.fromkeys(FIRST)
-        self._parts: dict[str, Any] = {}  # by name; each has merged, state and a way back
 
     @property
     def options(self) -> dict[str, Any]:
@@ -176,13 +170,9 @@ class Evaluator:
         checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels")
         beside = Columns(columns, checked.array.shape)
         layout = Layout.of(self._inputs.width(x.array.shape[-1]), beside)
-        if self._row_format != _dispatch.row_format:
-            raise ValueError(f"rows of row format {self._row_format} and {_dispatch.row_format} do not mix")
-        self._check_layout(layout)
+        block = self._empty_like(layout)
         first = self._next if start is None else operator.index(start)
         targets = ArraySource(checked.array, None)
-        block = Evaluator(**self.options)
-        block._adopt(layout)
         small = self._inputs.temperature != 1.0 or bool(self._temperatures)
         for a, b, part in self._inputs.blocks(x, first, small):
             with default_floats():
@@ -191,10 +181,6 @@ class Evaluator:
             block._score(part, numbers, values, first + a, threads, sink)
         block._next = first + checked.array.size
         self.merge(block)
-
-    def _check_layout(self, layout: Layout) -> None:
-        if self._layout not in (None, layout):
-            raise ValueError(f"rows of {layout.words_of()} do not go with those before, of {self._layout.words_of()}")
 
     def _adopt(self, layout: Layout) -> None:
         self._layout = layout
@@ -266,7 +252,7 @@ class Evaluator:
         for name, code in (("ignored", IGNORED), ("invalid", INVALID), ("nonfinite", NONFINITE), ("masked", MASKED)):
             counts[name] += by_status[code]
             if name in FIRST and by_status[code]:
-                self._first[name] = smallest(self._first[name], row + int(np.argmax(status == code)))
+                self._note(name, row + int(np.argmax(status == code)))
         used = status == USED
         everything = by_status[USED] == len(status)
         kept = stats if everything else stats[used]
@@ -295,100 +281,10 @@ class Evaluator:
         if layout.groups:
             of_groups(parts["groups"], layout, columns, used, value, weights)
 
-    def wrong_rows(self) -> str:
-        """Invalid labels and non-finite rows in words, for who wants none; else an empty string."""
-        return wrong_rows(
-            self._counts["invalid"], self._first["invalid"], self._counts["nonfinite"], self._first["nonfinite"]
-        )
-
-    def merge(self, other: Evaluator) -> None:
-        """Add another accumulator. The order of merging changes no bit of a result.
-
-        Raises
-        ------
-        ValueError
-            For other options, another number of classes, other columns, or rows of another row format.
-        """
-        if other.options != self.options:
-            raise ValueError(f"accumulators of other options do not merge: {self.options} and {other.options}")
-        if other._layout is not None:
-            self._check_layout(other._layout)
-        if self._row_format != other._row_format:
-            raise ValueError(f"rows of row format {self._row_format} and {other._row_format} do not mix")
-        if self._layout is None or other._layout is None:
-            parts = self._parts or other._parts
-        else:
-            parts = {name: part.merged(other._parts[name]) for name, part in self._parts.items()}
-        both = {
-            "_layout": self._layout or other._layout,
-            "_next": max(self._next, other._next),
-            "_counts": {name: n + other._counts[name] for name, n in self._counts.items()},
-            "_first": {what: smallest(row, other._first[what]) for what, row in self._first.items()},
-            "_parts": parts,
-        }
-        # in one step: a signal is looked at before or after it
-        self.__dict__.update(both)
-
-    def state(self) -> dict[str, Any]:
-        """The accumulator as JSON-able data, with a version."""
-        return {
-            "format": STATE_FORMAT,
-            "version": STATE_VERSION,
-            "row_format": self._row_format,
-            "options": self.options,
-            "logits_dtype": self._logits_dtype,
-            "layout": None if self._layout is None else self._layout.state(),
-            "next": self._next,
-            "counts": dict(self._counts),
-            "first": dict(self._first),
-            "parts": {name: part.state() for name, part in self._parts.items()},
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Evaluator:
-        """The accumulator that `state` was called on, in this process or another.
-
-        Raises
-        ------
-        ValueError
-            For anything but a state of a known version.
-        """
-        if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-            raise ValueError(f"no state of an Evaluator: its format should be {STATE_FORMAT!r}")
-        if state.get("version") != STATE_VERSION:
-            raise ValueError(f"state of version {state.get('version')!r}; this fastxent knows {STATE_VERSION}")
-        try:
-            return cls._from_state(state)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise ValueError(f"broken state of an Evaluator: {error}") from None
-
-    @classmethod
-    def _from_state(cls, state: dict[str, Any]) -> Evaluator:
-        options = state["options"]
-        whole(options["ignore_index"], "ignore_index", -(1 << 63))
-        if not isinstance(state["row_format"], str):
-            raise ValueError(f"row_format is {state['row_format']!r}")
-        if state["logits_dtype"] not in (None, "bfloat16"):
-            raise ValueError(f"logits_dtype is {state['logits_dtype']!r}")
-        self = cls(**options, logits_dtype=state["logits_dtype"])
-        if self.options != options:
-            raise ValueError(f"its options are {options}")
-        self._row_format = state["row_format"]
-        self._next = whole(state["next"], "next", -(1 << 63))
-        keys_of(state["counts"], set(COUNTS), "counts")
-        keys_of(state["first"], set(FIRST), "first places")
-        self._counts = {name: whole(state["counts"][name], name) for name in COUNTS}
-        self._first = {what: whole_or_none(state["first"][what], f"first {what}", -(1 << 63)) for what in FIRST}
-        if state["layout"] is not None:
-            self._adopt(Layout.from_state(state["layout"]))
-        check_parts(self._parts, state["parts"], self._layout, self._counts, self._bins)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(Evaluator.from_state(state).__dict__)
+    def _load(self, layout: Any, parts: Any) -> None:
+        if layout is not None:
+            self._adopt(Layout.from_state(layout))
+        check_parts(self._parts, parts, self._layout, self._counts, self._bins)
 
     def result(self) -> Evaluation:
         """The evaluation of what was added so far."""
@@ -408,14 +304,3 @@ class Evaluator:
                 options=self.options,
             )
 
-
-def smallest(a: int | None, b: int | None) -> int | None:
-    """The smaller row number of two first places."""
-    return b if a is None else a if b is None else min(a, b)
-
-
-def _at_least(least: int, n: Any, name: str) -> int:
-    number = operator.index(n)
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number

@@ -14,7 +14,7 @@ import pytest
 from child import run_python
 
 import fastxent as fx
-from fastxent import _checkpoint, evaluation
+from fastxent import _checkpoint, _reading
 from fastxent._checkpoint import Checkpoint, write_atomically
 
 ROOT = str(Path(fx.__file__).parents[1])
@@ -28,7 +28,7 @@ def numbers(result):
 @pytest.fixture
 def data(monkeypatch):
     """Rows with groups and weights, in blocks of 50, a checkpoint after each."""
-    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(_reading, "BLOCK_ROWS", 50)
     monkeypatch.setattr(_checkpoint, "SECONDS", 0.0)
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 3, (500, 9)).astype(np.float32), rng.integers(0, 9, 500)
@@ -157,8 +157,8 @@ def test_no_permission(tmp_path):
 
 KILLED = """
 import sys, numpy as np, fastxent as fx
-from fastxent import _checkpoint, evaluation
-_checkpoint.SECONDS, evaluation.BLOCK_ROWS = 0.0, 20
+from fastxent import _checkpoint, _reading
+_checkpoint.SECONDS, _reading.BLOCK_ROWS = 0.0, 20
 print("ready", flush=True)
 fx.evaluate("x.npy", "y.npy", groups=np.arange(40_000) // 7, checkpoint="state")
 print("done", flush=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastxent as fx
-from fastxent import evaluation
+from fastxent import _reading
 from fastxent._rowfile import DTYPE
 from fastxent.evaluator import Evaluator
 
@@ -29,7 +29,7 @@ def data(*shape, c=7, dtype=np.float32):
 def blocks(request, monkeypatch):
     """Blocks of the usual size, and blocks that cut sequences."""
     if request.param:
-        monkeypatch.setattr(evaluation, "BLOCK_ROWS", request.param)
+        monkeypatch.setattr(_reading, "BLOCK_ROWS", request.param)
 
 
 ROWS = ("rows", "masked", "worst")

@@ -15,7 +15,7 @@ import pytest
 from files import rows_of
 
 import fastxent as fx
-from fastxent import evaluation
+from fastxent import _reading
 from fastxent.sources import ArraySource, FormatError, open_logits
 from fastxent.sources.base import read_ahead
 
@@ -107,7 +107,7 @@ def data(rows=400):
 @pytest.mark.parametrize("shape", [(400,), (5, 80), (4, 5, 20)], ids=str)
 def test_storage(shape, block, tmp_path, monkeypatch):
     if block:
-        monkeypatch.setattr(evaluation, "BLOCK_ROWS", block)
+        monkeypatch.setattr(_reading, "BLOCK_ROWS", block)
         monkeypatch.setattr("fastxent._rows.BLOCK_ROWS", block - 2)
     x, y = data()
     want = numbers(fx.evaluate(x, y))
@@ -175,7 +175,7 @@ def test_truncated_while_it_is_read(order, tmp_path, monkeypatch):
         with pytest.raises(FormatError, match=rf"x\.npy: truncated .*read, at byte {size if size > 4 else ''}"):
             rows_of(source, 60)
     np.save(path, np.zeros((60, 5), np.float32, order=order))
-    monkeypatch.setattr(evaluation, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(_reading, "BLOCK_ROWS", 4)
     with pytest.raises(FormatError, match="at byte"):
         fx.evaluate(open_logits(path, memory=100), np.zeros(60, int), progress=lambda n, _: os.truncate(path, 250))
 

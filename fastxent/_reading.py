@@ -1,0 +1,155 @@
+"""Reading whatever logits lie in, a block at a time, into an accumulator: rows chosen, progress, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastxent._accumulator import Accumulator
+from fastxent._arrays import dtype_name
+from fastxent._checkpoint import Checkpoint
+from fastxent._columns import check_dtype
+from fastxent._progress import progress_bar
+from fastxent._selection import Selection, Shifted
+from fastxent._threads import get_num_threads
+from fastxent.sources import Source, as_source
+from fastxent.sources.array import ArraySource
+from fastxent.sources.base import read_ahead
+
+BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
+BLOCK_ROWS = 1 << 18
+
+Progress = bool | Callable[[int, int], None]
+Path_ = str | os.PathLike[str]
+Rows = ArrayLike | Path_ | Sequence[Path_] | Source
+
+Some = TypeVar("Some", bound=Accumulator)
+
+
+def beside_rows(columns: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Source]:
+    """The sources of what stands beside the logits, a value a row, whose dtypes and shapes are looked at."""
+    beside = {name: as_source(x, None) for name, x in columns.items() if x is not None}
+    for name, column in beside.items():
+        if column.in_memory and column.dtype.kind not in "O":
+            column.name = name
+        if column.shape != shape:
+            raise ValueError(f"{name} has shape {column.shape}, but the labels have {shape}")
+        if column.dtype.kind != "O":
+            check_dtype(name, column.dtype)
+    return beside
+
+
+def read_into(
+    accumulator: Some,
+    logits: Mapping[str, Source],
+    labels: Source | None,
+    beside: Mapping[str, Source],
+    *,
+    shape: tuple[int, ...],
+    shift: int,
+    lengths: Rows | None,
+    strict: bool,
+    sink: Any,
+    progress: Progress,
+    checkpoint: Path_ | None,
+) -> Some:
+    """Add all rows to an accumulator, or to the one that a checkpoint holds, which is given back.
+
+    Parameters
+    ----------
+    logits
+        By name, in the order in which the accumulator's `_update` takes them.
+    labels
+        Or None.
+    beside
+        What `_update` takes by name.
+    shape
+        Of the rows.
+    sink
+        What `_update` takes by that name.
+    shift, lengths, strict, progress, checkpoint
+        As `fastxent.evaluate` has them.
+    """
+    if lengths is not None:
+        of = as_source(lengths, None)
+        lengths = of.read(0, of.rows).reshape(of.shape)
+    selection = Selection(shape, shift, lengths)
+    rows = prod(shape)
+    some_labels = [] if labels is None else [Shifted(labels, shift) if shift else labels]
+    everything = (*logits.values(), *some_labels, *beside.values())
+    sizes = tuple(source.row_bytes for source in everything)
+    step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, sum(sizes[: len(logits)]))))
+    done = 0
+    saved = None
+    if checkpoint is not None:
+        named = origins({**logits, "labels": labels, **beside})
+        job = {
+            **{name: {k: v for k, v in about.items() if k != "name"} for name, about in named.items()},
+            "options": accumulator.options,
+            "row_format": accumulator.state()["row_format"],
+            "shift": selection.shift,
+            "lengths": None if lengths is None else ArraySource(lengths, None).fingerprint(),
+        }
+        saved = Checkpoint(checkpoint, job)
+        found = saved.load()
+        if found is not None:
+            done = found[0]
+            accumulator = type(accumulator).from_state(found[1])
+        else:  # whether it can be written is seen before an hour of reading
+            saved.save(0, accumulator.state())
+    # the thread that reads ahead wants a core of its own: an OpenMP thread that waits does so spinning
+    threads = None if all(source.in_memory for source in logits.values()) else max(1, get_num_threads() - 1)
+
+    def add(block: tuple[NDArray[Any], ...], start: int, stop: int, sink: Any) -> None:
+        rest = list(block[len(logits) :])
+        some = None if labels is None else rest.pop(0)
+        values = dict(zip(beside, rest, strict=True))
+        if not selection.all:
+            keep = selection.keep(start, stop)
+            values["mask"] = keep & values["mask"] if "mask" in values else keep
+        accumulator._update(*block[: len(logits)], some, start, values, threads, sink)
+
+    ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]
+    if not rows:  # nothing to read, but the dtypes are checked all the same
+        add(tuple(np.empty((0, *source.row_shape), source.dtype) for source in everything), 0, 0, None)
+    with ExitStack() as stack:
+        tell = stack.enter_context(progress_bar(progress, rows, next(iter(logits.values())).name))
+        tell(done)
+        blocks = read_ahead(everything, ranges, sizes)
+        stack.callback(getattr(blocks, "close"))  # noqa: B009
+        try:
+            for (start, stop), block in zip(ranges, blocks, strict=True):
+                add(block, start, stop, sink)
+                done = stop
+                if strict and (words := accumulator.wrong_rows()):
+                    raise ValueError(words)
+                if saved is not None and saved.due():
+                    saved.save(done, accumulator.state())
+                tell(stop - start)
+        except KeyboardInterrupt:
+            if saved is not None:
+                saved.save(done, accumulator.state())
+            raise
+    if saved is not None:
+        saved.save(done, accumulator.state())
+    return accumulator
+
+
+def origins(sources: Mapping[str, Source | None]) -> dict[str, dict[str, Any]]:
+    """Where data came from: names, shapes, dtypes and fingerprints."""
+    return {
+        name: {
+            "name": source.name,
+            "shape": list(source.shape),
+            "dtype": dtype_name(source.dtype),
+            "fingerprint": source.fingerprint() if source.dtype.kind != "O" else None,
+        }
+        for name, source in sources.items()
+        if source is not None
+    }

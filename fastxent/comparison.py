@@ -1,0 +1,176 @@
+"""How two models' logits of the same rows differ, from one read of arrays or files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from math import prod
+from typing import Any, Literal
+
+from fastxent._inputs import Inputs
+from fastxent._reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._rowfile import COMPARED, RowFile
+from fastxent.comparator import Comparator, check_widths, row_items
+from fastxent.comparison_results import Comparison
+from fastxent.results import wrong_rows
+from fastxent.sources import Source, as_source
+
+LLAMA_CUTOFF = -16.0  # llama.cpp, tools/perplexity/perplexity.cpp: terms with a log-probability up to it are not added
+
+
+def compare(
+    base: Rows,
+    other: Rows,
+    labels: Rows | None = None,
+    *,
+    axis: int = -1,
+    topk: Iterable[int] = (1, 5),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    inputs: str = "logits",
+    base_inputs: str | None = None,
+    classes: int | None = None,
+    binary: bool = False,
+    kl_cutoff: float | Literal["auto"] | None = "auto",
+    logits_dtype: str | None = None,
+    shift: int = 0,
+    lengths: Rows | None = None,
+    mask: Rows | None = None,
+    sample_weight: Rows | None = None,
+    groups: Rows | None = None,
+    worst: int = 10,
+    strict: bool = False,
+    per_row: Path_ | None = None,
+    progress: Progress = False,
+    checkpoint: Path_ | None = None,
+) -> Comparison:
+    """Everything about how two models' outputs differ, from one read of both: KL divergence, perplexities, agreement.
+
+    Parameters
+    ----------
+    base, other
+        Logits of the same rows, P and Q, of one shape (..., C): arrays, paths, folders, lists of paths or what
+        `open_logits` gives, as `evaluate` takes them, or Dask arrays, for which `fastxent.dask.compare` is called.
+    labels
+        Class indices of the logits' shape without the class axis; None leaves out what wants them. Of a KL base file
+        of llama.cpp as `base` by default the labels that it holds.
+    axis
+        The class axis.
+    topk, ignore_index, worst, inputs, base_inputs, temperature, classes, binary, logits_dtype
+        As `Comparator` has them.
+    kl_cutoff
+        As `Comparator` has it; "auto" is -16 where `base` is a KL base file of llama.cpp, whose tail was cut off when
+        it was written, else None.
+    shift, lengths, mask, sample_weight, groups, strict, progress, checkpoint
+        As `evaluate` has them.
+    per_row
+        A file, .npy or .parquet, for the values of every row: status, label, kl, reverse_kl, js, tv, loss, loss_base,
+        p_label, p_label_base, confidence_base, argmax, argmax_base.
+
+    Returns
+    -------
+    Comparison
+        Perplexities, KL divergence and change of the label's probability under llama.cpp's names, divergences,
+        agreement of the top classes, groups, the rows that differ most.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For dtypes and shapes that do not fit; for two widths without `classes`; `FormatError` for a file that cannot be
+        read.
+    FileNotFoundError
+        Where there is no such file.
+    OSError
+        Where a checkpoint or a file of rows cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, fastxent as fx
+    >>> base = np.array([[2.0, 0.0], [0.0, 0.0]])
+    >>> result = fx.compare(base, base / 2, [0, 1])
+    >>> round(result.kl_mean, 6), round(result.ppl_ratio, 6), result.same_top
+    (0.035308, 1.096908, 1.0)
+    """
+    columns: dict[str, Any] = {"groups": groups, "sample_weight": sample_weight, "mask": mask}
+    options: dict[str, Any] = {
+        "topk": topk,
+        "ignore_index": ignore_index,
+        "worst": worst,
+        "inputs": inputs,
+        "base_inputs": base_inputs,
+        "temperature": temperature,
+        "classes": classes,
+        "binary": binary,
+        "kl_cutoff": None if kl_cutoff == "auto" else kl_cutoff,
+        "logits_dtype": logits_dtype,
+    }
+    # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
+    if any(hasattr(x, "__dask_graph__") for x in (base, other, labels)):
+        if progress:
+            raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
+        if shift or lengths is not None or per_row is not None or checkpoint is not None:
+            raise ValueError("Dask arrays are compared without shift, lengths, per_row and checkpoint")
+        from fastxent import dask
+
+        result: Comparison = dask.compare(base, other, labels, axis=axis, **columns, **options)
+        if strict and (words := _wrong(result)):
+            raise ValueError(words)
+        return result
+    if per_row is not None and checkpoint is not None:
+        raise ValueError("per_row and checkpoint do not go together: the rows before a crash would be lost")
+    sides = {"base": _source(base, "base", axis, binary), "other": _source(other, "other", axis, binary)}
+    if sides["base"].format == "llama.cpp":
+        labels = sides["base"] if labels is None else labels
+        options["base_inputs"] = base_inputs or sides["base"].inputs
+        if kl_cutoff == "auto":
+            options["kl_cutoff"] = LLAMA_CUTOFF
+    comparator = Comparator(**options)
+    names = (sides["base"].name, sides["other"].name)
+    check_widths(sides["base"].shape, sides["other"].shape, Inputs(classes=classes, binary=binary), names)
+    targets = None if labels is None else as_source(labels, None)
+    shape = sides["base"].shape[: None if binary else -1]
+    if targets is not None:
+        if binary and shape == (*targets.shape, 1):
+            shape = targets.shape
+        if targets.shape != shape:
+            words = f"base of shape {sides['base'].shape} wants {shape}"
+            raise ValueError(f"labels have shape {targets.shape}, but {words}")
+    elif shift:
+        raise ValueError("shift says which label belongs to a row, but there are no labels")
+    beside = beside_rows(columns, shape)
+    with ExitStack() as stack:
+        sink = None
+        if per_row is not None:
+            file = stack.enter_context(RowFile(per_row, prod(shape), COMPARED))
+
+            def sink(*row: Any) -> None:
+                file.add(row_items(*row))
+
+        comparator = read_into(
+            comparator,
+            sides,
+            targets,
+            beside,
+            shape=shape,
+            shift=shift,
+            lengths=lengths,
+            strict=strict,
+            sink=sink,
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+    result = comparator.result()
+    result.provenance.update(origins({**sides, "labels": targets, **beside}))
+    result.provenance["rows"] = {"shift": shift, "lengths": lengths is not None}
+    return result
+
+
+def _source(x: Any, name: str, axis: int, binary: bool) -> Source:
+    source = as_source(x, None if binary else axis)
+    if source.in_memory:
+        source.name = name
+    return source
+
+
+def _wrong(result: Comparison) -> str:
+    return wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)

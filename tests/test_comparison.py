@@ -1,0 +1,543 @@
+"""compare: every number against float64 NumPy; llama.cpp's formulas; the same bits in any order; what is refused."""
+
+import itertools
+import json
+import math
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastxent as fx
+from fastxent import _reading, comparator
+from fastxent._quantiles import LIMIT
+from fastxent.comparator import Comparator
+
+INF, NAN = math.inf, math.nan
+N, C = 700, 9
+PERCENTS = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
+
+
+def data(seed=0, n=N, c=C):
+    """Two models that differ a little, much, and not at all; ties; sure rows; logits of -inf."""
+    rng = np.random.default_rng(seed)
+    p = rng.normal(0, 3, (n, c)) * rng.choice([0.2, 1], (n, 1))
+    q = p + rng.normal(0, 1, (n, c)) * rng.choice([0.0, 0.01, 0.3, 2.0], (n, 1))
+    p[::7], q[::7] = np.round(p[::7]), np.round(q[::7])
+    p[::11, 2] += 30
+    q[::13] -= 1000
+    q[::17, 4] = p[::17, 4] = -INF
+    labels = np.where(rng.random(n) < 0.5, p.argmax(1), rng.integers(0, c, n))
+    labels[labels == 4] = 3
+    columns = {
+        "groups": rng.integers(-2, 9, n) ** 2,
+        "sample_weight": rng.integers(0, 3, n) * rng.random(n),
+        "mask": rng.random(n) < 0.9,
+    }
+    return p, q, labels, columns
+
+
+def log_softmax(x):
+    x = x - x.max(1, keepdims=True)
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+def divergence(a, b):
+    """sum a log(a / b), of log-probabilities, 0 log 0 = 0."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.exp(a) > 0, np.exp(a) * (a - b), 0).sum(1)
+
+
+def top(x, k):
+    return np.argsort(-x, axis=1, kind="stable")[:, :k]
+
+
+def row_values(p, q, labels=None, topk=(1, 5)):
+    """What there is to say of each row, by definition."""
+    a, b = log_softmax(p), log_softmax(q)
+    middle = np.logaddexp(a, b) - math.log(2)
+    out = {
+        "kl_mean": divergence(a, b),
+        "reverse_kl_mean": divergence(b, a),
+        "js_mean": (divergence(a, middle) + divergence(b, middle)) / 2,
+        "tv_mean": np.abs(np.exp(a) - np.exp(b)).sum(1) / 2,
+        "same_top": p.argmax(1) == q.argmax(1),
+        "entropy": divergence(b, np.zeros_like(b)) * -1,
+        "entropy_base": divergence(a, np.zeros_like(a)) * -1,
+    }
+    for k in topk:
+        out["ordered", k] = (top(p, k) == top(q, k)).all(1)
+        out["set", k] = (np.sort(top(p, k)) == np.sort(top(q, k))).all(1)
+    if labels is not None:
+        rows = np.arange(len(p))
+        out["cross_entropy_base"], out["cross_entropy"] = -a[rows, labels], -b[rows, labels]
+        out["accuracy_base"], out["accuracy"] = p.argmax(1) == labels, q.argmax(1) == labels
+        out["delta_p_mean"] = np.exp(b[rows, labels]) - np.exp(a[rows, labels])
+    return out, np.exp(a.max(1))
+
+
+def mean_and_error(x, w):
+    """Weighted mean and its error; without weights the error is sqrt((E[x^2] - E[x]^2) / (n - 1))."""
+    m, mean = np.count_nonzero(w), (w * x).sum() / w.sum()
+    return mean, (m / (m - 1) * (w**2 * (x - mean) ** 2).sum()) ** 0.5 / w.sum()
+
+
+def covariance(x, y, w):
+    m = np.count_nonzero(w)
+    dx, dy = (v - (w * v).sum() / w.sum() for v in (x, y))
+    return m / (m - 1) * (w**2 * dx * dy).sum() / w.sum() ** 2
+
+
+def check(got, values, confidence, w, labelled):
+    n = len(w)
+    assert (got.used, got.weight) == (n, pytest.approx(w.sum()))
+    for name, x in values.items():
+        mean, error = mean_and_error(x, w)
+        if isinstance(name, tuple):
+            how, k = name
+            assert got.topk_agreement[k][how] == pytest.approx(mean, rel=1e-12)
+            assert got.topk_agreement[k][f"{how}_stderr"] == pytest.approx(error, rel=1e-9, abs=1e-12)
+        else:
+            assert getattr(got, name) == pytest.approx(mean, rel=1e-9, abs=1e-12), name
+            assert getattr(got, f"{name}_stderr") == pytest.approx(error, rel=1e-9, abs=1e-12), name
+    kl = values["kl_mean"]
+    want = quantiles(kl, [p for p in PERCENTS if p not in (25, 75)])
+    assert got.kl_quantiles == pytest.approx(want, rel=1e-9, abs=1e-13)
+    assert (got.kl_min, got.kl_max) == (got.kl_quantiles["min"], got.kl_quantiles["max"])
+    assert got.kl_median == got.kl_quantiles["50%"]
+    edges = [0, 0.25, 0.5, 0.75, 0.95, 1]
+    for bucket, low, high in zip(got.kl_by_confidence, edges, edges[1:], strict=False):
+        some = (confidence >= low) & ((confidence < high) | (high == 1))
+        assert (bucket.lower, bucket.upper, bucket.count) == (low, high, some.sum())
+        if some.any():
+            some &= w > 0
+            assert some.sum() > 1
+            mean, error = mean_and_error(kl[some], w[some])
+            assert bucket.kl_mean == pytest.approx(mean, rel=1e-9, abs=1e-13)
+            assert bucket.kl_mean_stderr == pytest.approx(error, rel=1e-9, abs=1e-13)
+            assert bucket.same_top == pytest.approx(np.average(values["same_top"][some], weights=w[some]))
+    if not labelled:
+        return
+    loss, base, delta = (values[name] for name in ("cross_entropy", "cross_entropy_base", "delta_p_mean"))
+    (mean, s), (mean_base, s_base) = mean_and_error(loss, w), mean_and_error(base, w)
+    cov = covariance(loss, base, w)
+    ratio_error = (s**2 + s_base**2 - 2 * cov) ** 0.5
+    ppl, ppl_base = math.exp(mean), math.exp(mean_base)
+    rms = (w * delta**2).sum() / w.sum()
+    want = {
+        "ppl": ppl,
+        "ppl_stderr": ppl * s,
+        "ppl_base": ppl_base,
+        "ppl_base_stderr": ppl_base * s_base,
+        "log_ppl_correlation": cov / (s * s_base),
+        "log_ppl_ratio": mean - mean_base,
+        "log_ppl_ratio_stderr": ratio_error,
+        "ppl_ratio": math.exp(mean - mean_base),
+        "ppl_ratio_stderr": math.exp(mean - mean_base) * ratio_error,
+        "ppl_difference": ppl - ppl_base,
+        "ppl_difference_stderr": ((ppl * s) ** 2 + (ppl_base * s_base) ** 2 - 2 * ppl * ppl_base * cov) ** 0.5,
+        "delta_p_rms": rms**0.5,
+        "delta_p_rms_stderr": 0.5 / rms**0.5 * mean_and_error(delta**2, w)[1],
+    }
+    for name, x in want.items():
+        assert getattr(got, name) == pytest.approx(x, rel=1e-8), name
+    assert got.delta_p_quantiles == pytest.approx(quantiles(delta, PERCENTS), abs=1e-13)
+
+
+def quantiles(x, percents):
+    """Linear between the sorted values at fraction (n - 1)."""
+    x = np.sort(x)
+    out = {"min": x[0], "max": x[-1]}
+    for p in percents:
+        at = p / 100 * (len(x) - 1)
+        low = int(at)
+        out[f"{p:g}%"] = x[low] + (at - low) * (x[min(low + 1, len(x) - 1)] - x[low])
+    return out
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_every_number(labelled, weighted):
+    p, q, labels, columns = data()
+    values, confidence = row_values(p, q, labels if labelled else None)
+    w = columns["sample_weight"] if weighted else np.ones(N)
+    got = fx.compare(p, q, labels if labelled else None, sample_weight=w if weighted else None)
+    check(got, values, confidence, w, labelled)
+    order = np.lexsort((np.arange(N), -values["kl_mean"]))[:10]
+    assert [r.row for r in got.worst] == order.tolist()
+    for r in got.worst:
+        assert r.kl == pytest.approx(values["kl_mean"][r.row])
+        assert (r.prediction_base, r.prediction) == (p[r.row].argmax(), q[r.row].argmax())
+        assert r.label == (labels[r.row] if labelled else None)
+    fields = got.to_dict()
+    assert json.loads(json.dumps(fields, allow_nan=False)) == fields
+    for name in ("ppl", "log_ppl_correlation", "delta_p_quantiles", "accuracy_base"):
+        assert (fields[name] is not None) == labelled
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_groups(weighted):
+    p, q, labels, columns = data()
+    w = columns["sample_weight"] if weighted else np.ones(N)
+    labels[:50] = -100
+    got = fx.compare(p, q, labels, groups=columns["groups"], sample_weight=w if weighted else None)
+    used = np.arange(N) >= 50
+    values, _ = row_values(p, q, np.where(used, labels, 0))
+    assert [g.name for g in got.groups] == sorted(set(columns["groups"]))
+    sums = {}
+    for group in got.groups:
+        of = columns["groups"] == group.name
+        some = of & used
+        assert (group.rows, group.used) == (of.sum(), some.sum())
+        mean, error = mean_and_error(values["kl_mean"][some], w[some])
+        assert (group.kl_mean, group.kl_mean_stderr) == pytest.approx((mean, error))
+        assert group.same_top == pytest.approx(np.average(values["same_top"][some], weights=w[some]))
+        for loss, ppl in (("cross_entropy", group.ppl), ("cross_entropy_base", group.ppl_base)):
+            assert math.log(ppl) == pytest.approx(np.average(values[loss][some], weights=w[some]))
+        for name, x in (
+            ("kl_mean", values["kl_mean"]),
+            ("same_top", values["same_top"]),
+            ("log_ppl_ratio", values["cross_entropy"] - values["cross_entropy_base"]),
+        ):
+            residual = w * (x - np.average(x[used], weights=w[used]))
+            sums.setdefault(name, []).append(residual[some].sum())
+    for name, e in sums.items():
+        error = (len(e) / (len(e) - 1) * np.square(e).sum()) ** 0.5 / w[used].sum()
+        assert getattr(got, f"{name}_cluster_stderr") == pytest.approx(error), name
+    assert got.groups[4] == next(g for g in got.groups if g.name == 4)
+    with pytest.raises(KeyError):
+        got.groups[5]
+
+
+def test_identities():
+    p, q, labels, _ = data()
+    p[:, 4] = 0
+    one, two = fx.compare(p, q, labels), fx.compare(q, p, labels)
+    assert (one.kl_mean, one.reverse_kl_mean) == (two.reverse_kl_mean, two.kl_mean)
+    assert (one.js_mean, one.tv_mean, one.same_top) == (two.js_mean, two.tv_mean, two.same_top)
+    assert one.delta_p_mean == -two.delta_p_mean
+    assert one.log_ppl_ratio == -two.log_ppl_ratio
+    assert 0 <= one.js_mean <= math.log(2)
+    assert 2 * one.tv_mean**2 <= one.kl_mean  # Pinsker
+    same = fx.compare(p, p, labels)
+    assert (same.kl_mean, same.kl_max, same.tv_mean, same.delta_p_rms, same.log_ppl_ratio_stderr) == (0, 0, 0, 0, 0)
+    assert (same.ppl_ratio, same.same_top, same.log_ppl_correlation) == (1, 1, pytest.approx(1))
+    own = fx.evaluate(q, labels)
+    assert (one.ppl, one.ppl_stderr, one.accuracy) == (own.perplexity, own.perplexity_stderr, own.accuracy)
+    assert one.entropy == pytest.approx(own.entropy, rel=1e-14)
+
+
+def test_left_out():
+    p, q, labels, _ = data(n=60)
+    clean = fx.compare(*(np.delete(x, [3, 8, 20, 21, 40], 0) for x in (p, q, labels)))
+    p[20, 1], q[8] = NAN, -INF
+    q[21, 0] = INF
+    labels[3], labels[40] = -100, 99
+    got = fx.compare(p, q, labels)
+    assert (got.rows, got.used, got.ignored, got.invalid, got.nonfinite) == (60, 55, 1, 1, 3)
+    assert (got.first_invalid, got.first_nonfinite) == (40, 8)
+    assert got.kl_mean == clean.kl_mean
+    assert got.ppl_difference_stderr == clean.ppl_difference_stderr
+    with pytest.raises(ValueError, match="3 non-finite rows, the first in row 8"):
+        fx.compare(p, q, labels, strict=True)
+    masked = fx.compare(p, q, labels, mask=np.arange(60) > 30)
+    assert (masked.masked, masked.nonfinite, masked.used) == (31, 0, 28)
+    assert fx.compare(p, q, mask=np.arange(60) > 30).used == 29
+    hidden = fx.compare([[0.0, 0.0]], [[0.0, -INF]], [1])
+    assert (hidden.kl_mean, hidden.ppl, hidden.infinite, hidden.infinite_kl) == (INF, INF, 1, 1)
+    nothing = fx.compare(np.empty((0, 3)), np.empty((0, 3)))
+    assert math.isnan(nothing.kl_mean)
+    assert nothing.rows == 0
+
+
+def numbers(result, *left_out):
+    return {k: v for k, v in result.to_dict().items() if k not in ("provenance", *left_out)}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 99), st.lists(st.integers(0, 90), max_size=6), st.randoms(use_true_random=False), st.booleans())
+def test_any_chunks_in_any_order(seed, cuts, random, labelled):
+    p, q, labels, columns = data(seed, 90)
+    labels = labels if labelled else None
+    p[5] = NAN
+    options = {"topk": (1, 3), "worst": 4}
+    want = fx.compare(p, q, labels, **columns, **options)
+    ends = [0, *sorted(cuts), 90]
+    parts = []
+    for a, b in itertools.pairwise(ends):
+        one = Comparator(**options)
+        some = {name: x[a:b] for name, x in columns.items()}
+        one.update(p[a:b], q[a:b], None if labels is None else labels[a:b], start=a, **some)
+        parts.append(one)
+    while len(parts) > 1:
+        random.shuffle(parts)
+        left, right = parts.pop(), parts.pop()
+        if random.random() < 0.5:
+            right = Comparator.from_state(json.loads(json.dumps(right.state())))
+        if random.random() < 0.5:
+            left = pickle.loads(pickle.dumps(left))
+        left.merge(right)
+        parts.append(left)
+    assert numbers(parts[0].result()) == numbers(want)
+
+
+def test_blocks_and_threads(monkeypatch):
+    p, q, labels, columns = data(n=300)
+    want = numbers(fx.compare(p, q, labels, **columns))
+    for size, threads in ((1000, 1), (7000, 3)):
+        monkeypatch.setattr(comparator, "CACHE_BYTES", size)
+        with fx.num_threads(threads):
+            assert numbers(fx.compare(p, q, labels, **columns)) == want
+
+
+def layouts(x):
+    wide = np.zeros((len(x), 2 * x.shape[1] + 1), x.dtype)
+    wide[:, 1::2] = x
+    return x, np.asfortranarray(x), wide[:, 1::2], x.astype(x.dtype.newbyteorder()), x[::-1].copy()[::-1]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int16])
+def test_layouts_and_dtypes(dtype):
+    p, q, labels, _ = data(n=80)
+    p, q = (np.clip(x, -99, 99).astype(dtype) for x in (p, q))
+    want = fx.compare(p, q, labels)
+    values, _ = row_values(p.astype(np.float64), q.astype(np.float64), labels)
+    assert want.kl_mean == pytest.approx(values["kl_mean"].mean(), rel=1e-5)
+    assert want.topk_agreement[5]["set"] == values["set", 5].mean()
+    for a, b in itertools.product(layouts(p), layouts(q)[:3]):
+        assert numbers(fx.compare(a, b, labels)) == numbers(want)
+    deep = fx.compare(p.reshape(8, 10, C), q.reshape(8, 10, C), labels.reshape(8, 10))
+    assert numbers(deep) == numbers(want)
+    moved = fx.compare(p.T, q.T, labels, axis=0)
+    assert numbers(moved) == numbers(want)
+
+
+def test_of_two_dtypes():
+    p, q, labels, _ = data(n=80)
+    got = fx.compare(p, q.astype(np.float32), labels)
+    wide = q.astype(np.float32).astype(np.float64)
+    assert got.kl_mean == pytest.approx(fx.compare(p, wide, labels).kl_mean, rel=1e-12)
+    raw = np.clip(p, -99, 99).astype(ml_dtypes.bfloat16)
+    want = fx.compare(raw, q, labels)
+    assert numbers(fx.compare(raw.view(np.uint16), q, labels, logits_dtype="bfloat16")) == numbers(want)
+
+
+def test_inputs():
+    p, q, labels, _ = data(n=80)
+    p, q = (np.clip(x - x.max(1, keepdims=True), -30, 0) for x in (p, q))
+    want = fx.compare(p, q, labels)
+    probs = [np.exp(log_softmax(x)) for x in (p, q)]
+    for a, b, options in (
+        (*probs, {"inputs": "probs"}),
+        (probs[0], q, {"base_inputs": "probs"}),
+        (log_softmax(p), log_softmax(q), {"inputs": "log_probs"}),
+    ):
+        got = fx.compare(a, b, labels, **options)
+        assert (got.kl_mean, got.ppl_ratio) == pytest.approx((want.kl_mean, want.ppl_ratio), rel=1e-9)
+    hot = fx.compare(p, q, labels, temperature=2.5)
+    assert hot.kl_mean == pytest.approx(fx.compare(p / 2.5, q / 2.5, labels).kl_mean, rel=1e-12)
+    two = fx.compare(p[:, 0], q[:, 0], labels > 3, binary=True)
+    pair = [np.stack([np.zeros(80), x[:, 0]], 1) for x in (p, q)]
+    assert numbers(two) == numbers(fx.compare(*pair, labels > 3))
+    bad = probs[0].copy()
+    bad[2, 1] = -1
+    with pytest.raises(ValueError, match=r"base\[2, 1\] is -1.0, no probability"):
+        fx.compare(bad, probs[1], labels, inputs="probs")
+
+
+def test_widths():
+    p, q, labels, _ = data(n=30)
+    wide = np.concatenate([q, np.full((30, 3), 50.0)], 1)
+    with pytest.raises(ValueError, match=r"base has 9 classes, but other has 12; .* classes=9 uses the first 9"):
+        fx.compare(p, wide, labels)
+    with pytest.raises(ValueError, match="classes=9"):
+        Comparator().update(p, wide)
+    assert numbers(fx.compare(p, wide, labels, classes=9)) == numbers(fx.compare(p, q, labels))
+
+
+WRONG = [
+    ({"topk": [0]}, ValueError), ({"worst": -1}, ValueError), ({"inputs": "p"}, ValueError),
+    ({"base_inputs": "q"}, ValueError), ({"temperature": 0.0}, ValueError), ({"classes": 10}, ValueError),
+    ({"kl_cutoff": NAN}, ValueError), ({"kl_cutoff": -16, "temperature": 2.0}, ValueError),
+    ({"groups": np.ones(29, int)}, ValueError), ({"groups": np.ones(30)}, TypeError),
+    ({"sample_weight": -np.ones(30)}, ValueError), ({"mask": np.ones(30)}, TypeError), ({"axis": 2}, ValueError),
+    ({"logits_dtype": "bfloat16"}, ValueError), ({"per_row": "x.csv"}, ValueError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "error"), WRONG, ids=lambda x: str(x)[:30])
+def test_wrong_options(options, error):
+    p, q, labels, _ = data(n=30)
+    with pytest.raises(error):
+        fx.compare(p, q, labels, **options)
+
+
+def test_wrong_arrays():
+    p, q, labels, _ = data(n=30)
+    with pytest.raises(ValueError, match="labels have shape"):
+        fx.compare(p, q, labels[1:])
+    with pytest.raises(ValueError, match=r"base has shape \(30, 9\), but other has \(29, 9\)"):
+        fx.compare(p, q[1:], labels)
+    with pytest.raises(TypeError, match="other has dtype"):
+        fx.compare(p, q.astype(complex), labels)
+    with pytest.raises(TypeError, match="labels"):
+        fx.compare(p, q, labels * 1.0)
+    with pytest.raises(ValueError, match="no dimension"):
+        fx.compare(1.0, 1.0)
+    with pytest.raises(ValueError, match="no class"):
+        fx.compare(np.empty((3, 0)), np.empty((3, 0)))
+    with pytest.raises(ValueError, match="there are no labels"):
+        fx.compare(p, q, shift=1)
+
+
+def test_states_are_checked():
+    p, q, labels, columns = data(n=50)
+    one = Comparator()
+    one.update(p, q, labels, **columns)
+    state = one.state()
+    assert state == Comparator.from_state(state).state()
+    for wrong in (None, {}, fx.Evaluator().state()):
+        with pytest.raises(ValueError, match="no state of a Comparator"):
+            Comparator.from_state(wrong)
+    with pytest.raises(ValueError, match="version 2"):
+        Comparator.from_state({**state, "version": 2})
+    for key, value in (
+        ("options", {}), ("layout", None), ("layout", {**state["layout"], "labelled": 1}), ("next", 0.5),
+        ("layout", {**state["layout"], "labelled": False}), ("counts", {**state["counts"], "rows": 51}),
+        ("counts", {**state["counts"], "infinite_kl": 51}), ("first", {}), ("parts", {}), ("row_format", 1),
+        ("parts", {**state["parts"], "confidence": state["parts"]["groups"]}),
+        ("parts", {**state["parts"], "kl_quantiles": Comparator().state()}),
+        ("parts", {**state["parts"], "groups": state["parts"]["confidence"]}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="broken state of a Comparator"):
+            Comparator.from_state({**state, key: value})
+    for other in (Comparator(topk=[2]), Comparator(kl_cutoff=-16.0)):
+        with pytest.raises(ValueError, match="other options"):
+            one.merge(other)
+    with pytest.raises(ValueError, match="no labels"):
+        one.update(p, q, **columns)
+    with pytest.raises(ValueError, match="9 classes"):
+        one.update(p[:, :5], q[:, :5], labels % 5, **columns)
+    assert one.state() == state
+
+
+def test_quantiles_of_many_rows():
+    rng = np.random.default_rng(0)
+    p, q = (rng.normal(size=(LIMIT + 999, 2)).astype(np.float32) for _ in range(2))
+    got = fx.compare(p, q)
+    assert not got.quantiles_exact
+    kl = np.sort(fx.kl_divergence_with_logits(p, q).astype(np.float64))
+    assert got.kl_max == kl[-1]
+    assert got.kl_median == pytest.approx(kl[len(kl) // 2], rel=0.005)
+
+
+def llama(log_p, q, labels, cutoff=-16.0):
+    """llama.cpp's sums, in float64: log p as it stands, terms above the cutoff, none normalised."""
+    b = log_softmax(q)
+    rows = np.arange(len(q))
+    with np.errstate(invalid="ignore"):
+        kl = np.where(log_p > cutoff, np.exp(log_p) * (log_p - b), 0).sum(1)
+    delta = np.exp(b[rows, labels]) - np.exp(log_p[rows, labels])
+    return kl, -log_p[rows, labels], -b[rows, labels], delta
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_cutoff(dtype):
+    p, q, labels, _ = data(n=200, c=40)
+    q = np.where(q == -INF, 0, q) * 2
+    log_p = np.maximum(log_softmax(p * 3), -17.0)  # sums that are not 1, and many terms at the floor
+    log_p, q = log_p.astype(dtype), q.astype(dtype)
+    kl, base, loss, delta = llama(log_p.astype(np.float64), q.astype(np.float64), labels)
+    rel = 1e-9 if dtype == np.float64 else 2e-5
+    got = fx.compare(log_p, q, labels, base_inputs="log_probs", kl_cutoff=-16)
+    assert got.kl_cutoff == -16.0
+    assert got.kl_mean == pytest.approx(kl.mean(), rel=rel)
+    assert (got.kl_min, got.kl_max) == pytest.approx((kl.min(), kl.max()), rel=rel, abs=1e-6)
+    assert (got.ppl, got.ppl_base) == pytest.approx((math.exp(loss.mean()), math.exp(base.mean())), rel=rel)
+    assert got.delta_p_mean == pytest.approx(delta.mean(), rel=20 * rel, abs=1e-9)
+    # of logits, whose probabilities sum to 1
+    got = fx.compare(p * 3, q.astype(np.float64), labels, kl_cutoff=-16)
+    assert got.kl_mean == pytest.approx(llama(log_softmax(p * 3), q.astype(np.float64), labels)[0].mean(), rel=1e-9)
+    assert fx.compare(p, q, kl_cutoff=-1e9).kl_mean == pytest.approx(fx.compare(p, q).kl_mean, rel=1e-9)
+    assert fx.compare(p, q, kl_cutoff=0.0).kl_mean == 0  # no term is left
+
+
+@pytest.mark.parametrize("rows", [None, 7])
+def test_files(tmp_path, monkeypatch, rows):
+    if rows:
+        monkeypatch.setattr(_reading, "BLOCK_ROWS", rows)
+    p, q, labels, columns = data(n=100)
+    for name, x in {"p": p, "q": q, "y": labels, **columns}.items():
+        np.save(tmp_path / f"{name}.npy", x)
+    want = fx.compare(p, q, labels, **columns)
+    paths = {name: tmp_path / f"{name}.npy" for name in columns}
+    done = []
+    got = fx.compare(
+        tmp_path / "p.npy", tmp_path / "q.npy", tmp_path / "y.npy", **paths,
+        checkpoint=tmp_path / "state", progress=lambda n, total: done.append((n, total)),
+    )  # fmt: skip
+    assert numbers(got) == numbers(want)
+    assert done[-1] == (100, 100)
+    assert got.provenance["base"]["name"] == str(tmp_path / "p.npy")
+    paths["checkpoint"] = tmp_path / "state"
+    again = fx.compare(tmp_path / "p.npy", tmp_path / "q.npy", tmp_path / "y.npy", **paths)
+    assert numbers(again) == numbers(want)
+    with pytest.raises(ValueError, match="another job"):
+        fx.compare(tmp_path / "q.npy", tmp_path / "p.npy", tmp_path / "y.npy", **paths)
+    with pytest.raises(ValueError, match=r"p.npy has 9 classes, but .*p.npy has 5; .*classes=5"):
+        fx.compare(tmp_path / "p.npy", fx.open_logits(tmp_path / "p.npy", columns=5))
+
+
+def test_shift_and_lengths():
+    p, q, _, _ = data(n=40)
+    labels = np.random.default_rng(1).integers(0, 4, (4, 10))
+    x, y = p.reshape(4, 10, C), q.reshape(4, 10, C)
+    got = fx.compare(x, y, labels, shift=1, lengths=[10, 3, 0, 7])
+    keep = [(b, t) for b, n in enumerate([10, 3, 0, 7]) for t in range(n - 1)]
+    want = fx.compare([x[i] for i in keep], [y[i] for i in keep], [labels[b, t + 1] for b, t in keep])
+    assert (got.rows, got.used) == (40, len(keep))
+    assert numbers(got, "rows", "masked", "worst") == numbers(want, "rows", "masked", "worst")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_per_row(tmp_path, suffix):
+    p, q, labels, _ = data(n=60)
+    labels[3], p[9, 0] = -100, NAN
+    fx.compare(p, q, labels, per_row=tmp_path / f"rows.{suffix}")
+    if suffix == "npy":
+        rows = np.load(tmp_path / "rows.npy")
+    else:
+        pytest.importorskip("pyarrow")
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
+        rows = {name: table[name].to_numpy() for name in table.column_names}
+    used = rows["status"] == 0
+    assert np.flatnonzero(~used).tolist() == [3, 9]
+    assert np.isnan(rows["kl"][~used]).all()
+    assert (rows["kl"][used] == fx.kl_divergence_with_logits(p, q)[used]).all()
+    fx.evaluate(p, labels, per_row=tmp_path / "own.npy")
+    assert (rows["loss_base"][used] == np.load(tmp_path / "own.npy")["loss"][used]).all()
+    assert (rows["argmax"][used] == q.argmax(1)[used]).all()
+    assert (rows["label"] == labels).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 20), st.integers(0, 9), st.sampled_from(["f2", "f4", "f8", "bf16"]))
+def test_top_columns(c, k, seed, dtype):
+    """Ties by column, subnormals told apart, in every span of the scan."""
+    from fastxent._arrays import as_logits
+    from fastxent._topk import top_columns
+
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-9, 9 if seed % 2 else 900, (5, c)).astype(np.float64)
+    x[rng.random(x.shape) < 0.05] = -INF
+    if seed % 3 == 0:
+        x *= 2.0**-24  # subnormal in float16
+    x = x.astype(ml_dtypes.bfloat16 if dtype == "bf16" else dtype)
+    k = min(k, c)
+    assert (top_columns(as_logits(x), k) == top(x.astype(np.float64), k)).all()
+    assert (top_columns(as_logits(x[:, ::-1]), k, 2) == top(x[:, ::-1].astype(np.float64), k)).all()
