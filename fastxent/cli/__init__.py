@@ -1,4 +1,4 @@
-"""The command line, a file a command: ``fastxent eval``, ``fastxent report``, ``fastxent info``.
+"""The command line, a file a command: ``fastxent eval``, ``fastxent compare``, ``fastxent report``, ``fastxent info``.
 
 Exit status 0; 1 for an error in the data, named in one line; 2 for wrong usage; 130 after Ctrl-C.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from fastxent._version import __version__
-from fastxent.cli import eval, info, report
+from fastxent.cli import compare, eval, info, report
 from fastxent.cli._common import complain, one_line
 
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"fastxent {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (eval, report, info):
+    for command in (eval, compare, report, info):
         command.add(commands)
     return top
 

@@ -8,7 +8,7 @@ import re
 from fastxent.sources import MEMORY, Source, as_slice, open_logits
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """The options of `open_dump` and `open_labels`."""
     group = command.add_argument_group("what is read of the files")
     group.add_argument("--member", metavar="NAME", help="member, tensor, dataset or column of the logits in their file")
@@ -20,12 +20,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--memory", type=_size, default=MEMORY, metavar="SIZE",
         help="most to hold of a file that cannot be read row by row, as 512M or 2G (1G)",
     )  # fmt: skip
+    return group
 
 
-def open_dump(path: str, args: argparse.Namespace) -> Source:
-    """A file of logits, as the options have it."""
+def open_dump(path: str, args: argparse.Namespace, member: str | None = None) -> Source:
+    """A file of logits, as the options have it; `member` instead of theirs."""
     return open_logits(
-        path, name=args.member, rows=args.rows, columns=args.columns, axis=args.axis, memory=args.memory
+        path, name=member or args.member, rows=args.rows, columns=args.columns, axis=args.axis, memory=args.memory
     )
 
 

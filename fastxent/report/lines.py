@@ -85,6 +85,7 @@ def _counts(r: Result, several: bool) -> Lines:
         ("non-finite rows", "nonfinite", "left out", ", the first is row {}"),
         ("masked rows", "masked", "left out by mask, lengths or shift", None),
         ("infinite losses", "infinite", "label masked by -inf; they stay in the mean", None),
+        ("infinite KLD", "infinite_kl", "a class that Q rules out and the base does not; they stay in the mean", None),
     ):
         if r.count(field):
             row = first.get(field)
@@ -188,6 +189,8 @@ def calibration(r: Result) -> tuple[Result, Result, float] | None:
 
 def _comparison(r: Result, several: bool) -> list[tuple[str, Lines]]:
     """What llama-perplexity prints for two models, under the same names, then what goes beyond."""
+    cutoff = r.number("kl_cutoff")
+    direction = "nats, KL(base || Q)" + ("" if cutoff is None else f" without terms of log p_base <= {cutoff:g}")
     return [
         ("rows", _counts(r, several)),
         (
@@ -203,7 +206,7 @@ def _comparison(r: Result, several: bool) -> list[tuple[str, Lines]]:
         ),
         (
             "KL divergence",
-            [_value(r, "Mean    KLD", "kl_mean", "nats, KL(base || Q)"), *_quantiles(r, "KLD", "kl", "kl_quantiles")],
+            [_value(r, "Mean    KLD", "kl_mean", direction), *_quantiles(r, "KLD", "kl", "kl_quantiles")],
         ),
         (
             "token probability",
@@ -220,6 +223,10 @@ def _comparison(r: Result, several: bool) -> list[tuple[str, Lines]]:
                 _value(r, "Mean reverse KLD", "reverse_kl_mean", "nats, KL(Q || base)"),
                 _value(r, "Mean JS", "js_mean", "nats, Jensen-Shannon divergence"),
                 _value(r, "Mean TV", "tv_mean", "total variation distance, 0 to 1"),
+                _share(r, "accuracy(Q)", "accuracy"),
+                _share(r, "accuracy(base)", "accuracy_base"),
+                _value(r, "predictive entropy(Q)", "entropy", "nats, mean"),
+                _value(r, "predictive entropy(base)", "entropy_base", "nats, mean"),
                 _value(r, "KLD lower bound", "kl_lower", "nats, from top-k log-probabilities"),
                 _value(r, "KLD upper bound", "kl_upper", "nats, from top-k log-probabilities"),
             ],
