@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import fastxent as fx
+from fastxent import reference
 
 INF, NAN = math.inf, math.nan
 
@@ -87,6 +88,17 @@ def test_the_lower_bound_of_kl_is_attained(seed):
     )  # fmt: skip
     head = (p[classes] * np.log(p[classes] / q[classes])).sum()
     assert fx.kl_bounds(log_p, classes, np.log(q)).lower == pytest.approx(max(0, head + found.fun), abs=2e-7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 7), st.integers(1, 6))
+def test_the_reference(seed, c, k):
+    rng = np.random.default_rng(seed)
+    p, logits = softmax(rng.normal(0, rng.choice([0.1, 2]), c)), rng.normal(0, 2, c)
+    log_p, classes = known(p, min(k, c))
+    for name in ("kl_bounds", "cross_entropy_bounds"):
+        want = getattr(reference, name)(log_p.tolist(), classes.tolist(), logits.tolist())
+        assert tuple(getattr(fx, name)(log_p, classes, logits)) == pytest.approx(want, rel=1e-10, abs=1e-13)
 
 
 def test_identities():
