@@ -9,6 +9,7 @@ from fastxent._targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.binary import binary_cross_entropy, binary_cross_entropy_with_logits
+from fastxent.bounds import Bounds, cross_entropy_bounds, kl_bounds
 from fastxent.comparator import Comparator
 from fastxent.comparison import compare
 from fastxent.comparison_results import Comparison
@@ -38,6 +39,7 @@ from fastxent.sources import FormatError, open_logits
 from fastxent.temperature import TemperatureFit, fit_temperature
 
 __all__ = [
+    "Bounds",
     "Comparator",
     "Comparison",
     "Evaluation",
@@ -52,6 +54,7 @@ __all__ = [
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
+    "cross_entropy_bounds",
     "entropy",
     "entropy_with_logits",
     "evaluate",
@@ -60,6 +63,7 @@ __all__ = [
     "joint_entropy",
     "js_divergence",
     "js_divergence_with_logits",
+    "kl_bounds",
     "kl_divergence",
     "kl_divergence_with_logits",
     "log_loss",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastxent as fx
-from fastxent import _reading, comparator
+from fastxent import _reading, comparator, reference
 from fastxent._quantiles import LIMIT
 from fastxent.comparator import Comparator
 
@@ -251,6 +251,21 @@ def test_left_out():
     nothing = fx.compare(np.empty((0, 3)), np.empty((0, 3)))
     assert math.isnan(nothing.kl_mean)
     assert nothing.rows == 0
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_reference(labelled):
+    p, q, labels, _ = data(n=60)
+    labels[3], labels[8], p[9, 0], q[11] = -100, 9, NAN, -INF
+    labels = labels if labelled else None
+    want = reference.compare(p, q, labels, topk=(1, 2, 9))
+    got = fx.compare(p, q, labels, topk=(1, 2, 9))
+    for name, x in want.items():
+        if name == "topk_agreement":
+            for k, shares in x.items():
+                assert got.topk_agreement[k] == pytest.approx(shares, rel=1e-12)
+        else:
+            assert getattr(got, name) == pytest.approx(x, rel=1e-11, abs=1e-15), name
 
 
 def numbers(result, *left_out):

@@ -31,7 +31,7 @@ def test_examples(name, tmp_path, monkeypatch):
     assert results.failed == 0
 
 
-RESULTS = ("Comparison", "Evaluation", "FormatError", "TemperatureFit")
+RESULTS = ("Bounds", "Comparison", "Evaluation", "FormatError", "TemperatureFit")
 CALLED = [name for name in fastxent.__all__ if callable(getattr(fastxent, name))]
 
 

@@ -153,8 +153,9 @@ def test_floating_point_control():
 LAYERS = {
     "__main__": 1, "cli": 1,
     "_chunks": 2, "dask": 2, "report": 2,
-    "_accumulator": 3, "_compared_summary": 3, "_reading": 3, "_rowfile": 3, "_summary": 3, "comparator": 3,
-    "comparison": 3, "comparison_results": 3, "evaluation": 3, "evaluator": 3, "results": 3, "temperature": 3,
+    "_accumulator": 3, "_compared_summary": 3, "_reading": 3, "_rowfile": 3, "_summary": 3, "bounds": 3,
+    "comparator": 3, "comparison": 3, "comparison_results": 3, "evaluation": 3, "evaluator": 3, "results": 3,
+    "temperature": 3,
     "_compared": 4, "_compared_rows": 4, "_log_loss": 4, "_parts": 4, "binary": 4, "distributions": 4, "divergences": 4,
     "elementwise": 4, "labels": 4, "losses": 4,
     "_arrays": 5, "_checkpoint": 5, "_columns": 5, "_contingency": 5, "_counts": 5, "_curve": 5, "_dispatch": 5,

@@ -11,6 +11,7 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 """
 
 from fastxent.reference.binary import binary_cross_entropy, binary_cross_entropy_with_logits
+from fastxent.reference.comparison import compare, cross_entropy_bounds, kl_bounds
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.divergences import (
     entropy,
@@ -35,15 +36,18 @@ from fastxent.reference.probabilities import log_loss
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "compare",
     "conditional_entropy",
     "contingency_table",
     "cross_entropy",
+    "cross_entropy_bounds",
     "entropy",
     "entropy_with_logits",
     "evaluate",
     "joint_entropy",
     "js_divergence",
     "js_divergence_with_logits",
+    "kl_bounds",
     "kl_divergence",
     "kl_divergence_with_logits",
     "log_loss",
