@@ -96,7 +96,7 @@ class Inputs:
 
         They are not divided by the temperature yet; `small` gives blocks as small as a buffer for that should be.
         """
-        array = x.array
+        array = x.array if x.array.ndim > 1 else x.array[None]
         columns = array.shape[-1]
         rows = prod(array.shape[:-1])
         lies = array.ndim <= 2 and (columns == 1 or array.strides[-1] == array.itemsize)
@@ -108,8 +108,7 @@ class Inputs:
         source = ArraySource(array)
         for start in range(0, rows, max(1, size)):
             stop = min(start + size, rows)
-            block = source.read(start, stop) if array.ndim > 1 else array[None]
-            yield start, stop, self.convert(replace(x, array=block), first_row + start)
+            yield start, stop, self.convert(replace(x, array=source.read(start, stop)), first_row + start)
 
     def convert(self, x: Logits, first_row: int = 0, name: str = "logits") -> Logits:
         """A block (n, columns) as logits (n, C); itself where it is read as it lies."""

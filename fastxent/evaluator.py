@@ -270,7 +270,8 @@ class Evaluator(Accumulator):
         value["accuracy"] = hit.astype(np.float64)
         value["rank"] = rank.astype(np.float64)
         value["reciprocal_rank"] = np.reciprocal(rank + 1.0)
-        value["lse_squared"] = value["lse"] * value["lse"]
+        with np.errstate(over="ignore"):
+            value["lse_squared"] = value["lse"] * value["lse"]
         value |= {name: of_used[name].astype(np.float64) for name in ("byte_counts", "word_counts") if name in of_used}
         parts = self._parts
         parts["means"].add(value, weights)

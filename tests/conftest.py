@@ -1,6 +1,7 @@
 """Fixtures that several test files share; helpers that are no fixtures stand in layouts.py and child.py."""
 
 import os
+import signal
 
 import pytest
 from layouts import use_level
@@ -15,6 +16,9 @@ def empty_folder(tmp_path_factory):
     Python puts the current folder before the installed packages: a process that a test starts in the source tree would
     import the tree's package, which has no compiled kernels when fastxent was installed from it.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # started in a script's background, where interrupts are ignored, by child processes too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("empty"))
     yield

@@ -73,12 +73,39 @@ as_json: dict[str, Any] = result.to_dict()
 fx.evaluate(folder / "logits.npy", "labels.npy", progress=lambda done, rows: None)
 fx.evaluate(logits.T, labels, axis=0, progress=False)
 
-fit: fx.TemperatureFit = fx.fit_temperature(logits, labels * 0 + logits.argmin(1) % 3, bins=5)
+# right in half of the rows, wrong in the others: some temperature is best
+fit: fx.TemperatureFit = fx.fit_temperature(logits, np.where(np.arange(8) % 4, logits.argmax(1), labels))
 best: float = fit.temperature
 more: fx.Evaluation = fx.evaluate(
     logits, labels, groups=["a", "b"] * 4, sample_weight=np.ones(8), mask=np.ones(8, bool), shift=1, lengths=[3, 5]
 )
 by_name: float = more.groups["a"].cross_entropy if more.groups else 0.0
+
+# two models
+quantised: NDArray[np.float32] = logits.round(1)
+comparison: fx.Comparison = fx.compare(logits, quantised, labels)
+mean: float = comparison.kl_mean
+pairs = fx.Comparator()
+pairs.update(logits, quantised)
+assert pairs.result().kl_mean == mean
+order: NDArray[np.int64] = np.argsort(-logits, 1)[:, :2]
+top: NDArray[np.float32] = np.take_along_axis(fx.log_softmax(logits, 1), order, 1)
+bounds: fx.Bounds = fx.kl_bounds(top, order, quantised)
+fx.cross_entropy_bounds(top, order, quantised)
+
+# measures of distributions
+q: NDArray[np.float32] = fx.softmax(quantised, 1)
+nats: NDArray[np.float32] = fx.entropy(q)
+fx.entropy_with_logits(logits, base=2, reduction="mean")
+fx.kl_divergence(fx.softmax(logits, 1), q)
+fx.kl_divergence_with_logits(logits, quantised, temperature=2.0)
+fx.js_divergence(fx.softmax(logits, 1), q, axis=-1)
+fx.js_divergence_with_logits(logits, quantised, reduction="sum")
+table: NDArray[np.int64] = fx.contingency_table(labels, logits.argmax(1))
+about: float = fx.mutual_information(table, base=2)
+fx.joint_entropy(table)
+fx.conditional_entropy(table, given=1)
+fx.mutual_info_score(["a", "b"], ["x", "y"])
 
 source = fx.open_logits(folder / "logits.npy")
 classes: int = source.shape[-1]
