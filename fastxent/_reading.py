@@ -34,7 +34,9 @@ Some = TypeVar("Some", bound=Accumulator)
 
 def beside_rows(columns: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Source]:
     """The sources of what stands beside the logits, a value a row, whose dtypes and shapes are looked at."""
-    beside = {name: as_source(x, None) for name, x in columns.items() if x is not None}
+    # of groups a list of text is a list of names, not of files
+    named = {"groups": np.asarray(columns["groups"])} if isinstance(columns.get("groups"), (list, tuple)) else {}
+    beside = {name: as_source(x, None) for name, x in {**columns, **named}.items() if x is not None}
     for name, column in beside.items():
         if column.in_memory and column.dtype.kind not in "O":
             column.name = name

@@ -379,6 +379,8 @@ def logsumexp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     array([0.69314718, 0.69314718, 0.69314718, 0.69314718])
     """
     x = as_dask(a, "a")
+    if x.dtype.kind == "c":
+        raise TypeError(f"a has dtype {x.dtype}; complex numbers are taken by fastxent.logsumexp only")
     axes = as_axes(axis, x.ndim)
     result = _by_rows(distributions.logsumexp, x, axes, "a", False)
     return da.expand_dims(result, tuple(sorted(axes))) if keepdims and axes else result
