@@ -4,12 +4,15 @@ import itertools
 import json
 import math
 import pickle
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from child import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import fused_levels
 
 import fastxent as fx
 from fastxent import _reading, comparator, reference
@@ -556,3 +559,20 @@ def test_top_columns(c, k, seed, dtype):
     k = min(k, c)
     assert (top_columns(as_logits(x), k) == top(x.astype(np.float64), k)).all()
     assert (top_columns(as_logits(x[:, ::-1]), k, 2) == top(x[:, ::-1].astype(np.float64), k)).all()
+
+
+@pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
+def test_levels():
+    code = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_comparison import *
+        p, q, labels, columns = data()
+        for dtype in ("f8", "f4", "f2"):
+            a, b = (np.clip(x, -99, 99).astype(dtype) for x in (p, q))
+            print(json.dumps(numbers(fx.compare(a, b, labels, **columns))))
+    """
+    found = [run_python(code, FASTXENT_LEVEL=level) for level in fused_levels()]
+    assert [(x.returncode, x.stderr) for x in found] == [(0, "")] * len(found)
+    assert len({x.stdout for x in found}) == 1
+    assert len(found[0].stdout) > 1000
