@@ -42,8 +42,8 @@ def pairs() -> Iterator[tuple[str, Floats, Floats]]:
     """Name and two arrays of rows."""
     rng = np.random.default_rng(1)
     x = rng.normal(0, 2, (ROWS, C)).astype(np.float32)
-    for name, size in (("KL about 1", 1.4), ("KL about 1e-3", 0.045), ("KL about 1e-6", 1.4e-3), ("KL about 1e-9", 4.5e-5)):
-        yield name, x, (x + size * rng.standard_normal(x.shape)).astype(np.float32)
+    for about, size in (("1", 1.4), ("1e-3", 0.045), ("1e-6", 1.4e-3), ("1e-9", 4.5e-5)):
+        yield f"KL about {about}", x, (x + size * rng.standard_normal(x.shape)).astype(np.float32)
 
 
 def exact(row: Floats) -> list[Any]:
