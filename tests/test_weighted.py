@@ -62,7 +62,7 @@ def test_shapes_are_scipys(a, b, dtype):
         check(a, -1, b - 0.5)
 
 
-@pytest.mark.parametrize("a", itertools.product([0.0, 1.0, -3.0, INF, -INF, NAN], repeat=2), ids=str)
+@pytest.mark.parametrize("a", list(itertools.product([0.0, 1.0, -3.0, INF, -INF, NAN], repeat=2)), ids=str)
 def test_special_values_are_scipys(a):
     for b in itertools.product([0.0, -0.0, 1.0, -1.0, 2.5, INF, -INF, NAN], repeat=2):
         check(np.array(a), b=np.array(b))
