@@ -19,6 +19,7 @@ KL, REVERSE, JS, TV = (1 << i for i in range(4))
 
 # of either array: 10 ms where a second reading comes out of the cache, 40 ms where columns are brought together
 BLOCK_ELEMENTS = 1 << 22
+CACHED_ELEMENTS = 1 << 19
 
 
 def block_rows(count: int, classes: int) -> int:
@@ -38,7 +39,8 @@ def run(
     temperature: float = 1.0,
     threads: int | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Measure the rows of two arrays of one shape; after each block give its number of rows, and of bad ones.
+    """Measure the rows of two arrays of one shape; after each block give its number of rows, and of bad ones
+    (`shares`) or of those that KL alone did read twice.
 
     Parameters
     ----------
@@ -63,15 +65,18 @@ def run(
         rows = kernels.Pairs(arrays[0], kinds[0], q, kinds[-1], class_axis, single, target, shares)
         classes = arrays[0].shape[class_axis]
         step = block_rows(rows.count, classes)
+        if rows.segments > 1:
+            # what is read twice should be in cache
+            step = min(step, max(1, CACHED_ELEMENTS // classes))
         for row0 in range(0, rows.count, max(1, step)):
             row1 = min(row0 + step, rows.count)
             workspace = None
             if rows.segments > 1:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.pair_size, np.uint8)
-            bad_rows = 0
-            for stage in _stages(classes, rows.segments):
+            count = 0
+            for stage in _stages(classes, rows.segments, what == KL and not shares):
                 elements = (row1 - row0) * min(classes, BLOCK_ELEMENTS)
-                bad = rows.run(
+                found = rows.run(
                     what,
                     row0,
                     row1,
@@ -81,20 +86,22 @@ def run(
                     unit=unit,
                     **stage,
                 )
-                bad_rows += bad
-            yield row1 - row0, bad_rows
+                count += found
+                if stage.get("first") and stage["segment1"] == rows.segments and not found:
+                    break
+            yield row1 - row0, count
 
 
-def _stages(classes: int, segments: int) -> list[dict[str, int | bool]]:
-    """One call for a row, or where a row is more than a block: its sums piece by piece, then its pairs."""
+def _stages(classes: int, segments: int, once: bool) -> Iterator[dict[str, int | bool]]:
+    """One call for some rows, or where a row is more than a block: piece by piece, one step after the other."""
     if classes <= BLOCK_ELEMENTS:
-        return [{}]
+        yield {}
+        return
     step = max(1, BLOCK_ELEMENTS // kernels.segment_columns)
-    return [
-        {"segment0": s, "segment1": min(s + step, segments), "sums": first, "pairs": not first}
-        for first in (True, False)
-        for s in range(0, segments, step)
-    ]
+    for doing in ("first", "sums", "pairs") if once else ("sums", "pairs"):
+        for s in range(0, segments, step):
+            steps = {name: name == doing for name in ("first", "sums", "pairs")}
+            yield {"segment0": s, "segment1": min(s + step, segments), **steps}
 
 
 def pieces(

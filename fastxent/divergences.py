@@ -358,7 +358,7 @@ def _measured(
         dtype = np.dtype(np.float64 if any(x.kind == F64 for x in sides) else np.float32)
         result = as_out(out, rows, dtype, **{name: x.array for name, x in arrays.items()})
         for _, bad in _pairs.run(what, sides, class_axis, out=result, **options):
-            if bad:
+            if bad and shares:
                 raise _bad_entry(arrays)
         return result[()] if out is None else result
     count = prod(rows)
@@ -366,7 +366,7 @@ def _measured(
 
     def blocks() -> Iterator[NDArray[Any]]:
         for n, bad in _pairs.run(what, sides, class_axis, values=values, **options):
-            if bad:
+            if bad and shares:
                 raise _bad_entry(arrays)
             yield values[:n, what.bit_length() - 1]
 

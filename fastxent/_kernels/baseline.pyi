@@ -73,6 +73,7 @@ class Pairs:
         *,
         segment0: int = 0,
         segment1: int = -1,
+        first: bool = True,
         sums: bool = True,
         pairs: bool = True,
         workspace: NDArray[np.uint8] | None = None,

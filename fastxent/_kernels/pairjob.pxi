@@ -2,6 +2,8 @@
 #
 # A task is some whole pairs of rows; where a row is several column segments, first the sums of every segment of either
 # row, then their merging, then the pairs of segments, then the sum over them, each of these in the order of columns.
+# KL alone takes one reading where it can (divergence.pxi), and these steps only for the rows that it does not cover. Beside
+# other statistics KL comes from the same arithmetic, which gives the sums as well: a row's KL has the same bits either way.
 
 cdef enum:
     Q = 1   # array of a Layout beside X, which is p, and OUT
@@ -48,21 +50,21 @@ cdef inline void find_rows(const PairJob *job, Py_ssize_t row, Pair *pair) noexc
 
 
 cdef inline void pair_sums(
-    const PairJob *job, const Pair *pair, bint sound, Py_ssize_t segment, double *sums
+    const PairJob *job, const Pair *pair, bint sound, int what, Py_ssize_t segment, double *sums
 ) noexcept nogil:
     cdef int s
     if not sound:
         for s in range(STATISTICS):
             sums[s] = 0.0
     elif job.shares and job.side[0].kind == F64:
-        share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums)
+        share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, what, sums)
     elif job.shares:
-        if not share_segment_f(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums):
-            share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, job.what, sums)
+        if not share_segment_f(pair, segment * SEGMENT, columns(job, segment), job.sides, what, sums):
+            share_segment_d(pair, segment * SEGMENT, columns(job, segment), job.sides, what, sums)
     elif job.side[0].kind == F64:
-        pair_segment_d(pair, segment * SEGMENT, columns(job, segment), job.what, sums)
+        pair_segment_d(pair, segment * SEGMENT, columns(job, segment), what, sums)
     else:
-        pair_segment_f(pair, segment * SEGMENT, columns(job, segment), job.what, sums)
+        pair_segment_f(pair, segment * SEGMENT, columns(job, segment), what, sums)
 
 
 cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sums) noexcept nogil:
@@ -90,6 +92,68 @@ cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sum
             memcpy(p, &sums[s], 8)
 
 
+cdef inline bint in_one_reading(const PairJob *job) noexcept nogil:
+    return job.what == KL and not job.shares
+
+
+cdef inline void spread_of(
+    const PairJob *job, const Pair *pair, Py_ssize_t segment, int s, PairPart *out, bint partial
+) noexcept nogil:
+    """KL of row s from the other one, of a segment, and its sum of exponentials."""
+    cdef const Operand *p = &pair.side[s]
+    cdef const Operand *q = &pair.side[1 - s]
+    cdef Py_ssize_t start = segment * SEGMENT, n = columns(job, segment)
+    cdef Partial *part = &out.part[s] if partial else NULL
+    if p.kind == F64:
+        out.covered[s] = spread_segment_d(p, q, start, n, &out.spread[s], part)
+    else:
+        out.covered[s] = spread_segment_f(p, q, start, n, &out.spread[s], part)
+
+
+cdef inline void sum_or_spread(
+    const PairJob *job, Py_ssize_t row, const Pair *pair, Py_ssize_t segment, int s, PairPart *out
+) noexcept nogil:
+    """Sum a segment of row s; where KL is wanted beside others, by the way to it."""
+    out.covered[s] = False
+    if not job.shares and job.what != KL and job.what & (REVERSE if s else KL):
+        spread_of(job, pair, segment, s, out, True)
+    if not out.covered[s]:
+        sum_side(job, row, segment, s, &out.part[s])
+
+
+cdef inline double kl_of(const Spread *spread) noexcept nogil:
+    return log1p_(spread.u / spread.s)
+
+
+cdef inline int left_of(const PairJob *job, const PairPart *first) noexcept nogil:
+    """What is left to measure once the spreads are there."""
+    cdef int left = job.what
+    if job.shares or job.what == KL:
+        return left
+    if first.done[0] and first.done[1] and left & ~(KL | REVERSE):
+        left &= ~(KL | REVERSE)
+    return left
+
+
+cdef inline void put_spreads(const PairJob *job, PairPart *first) noexcept nogil:
+    """The divergences of covered rows in the place of what the pass over pairs has found, or not looked for."""
+    cdef int s
+    if not job.shares and job.what != KL:
+        for s in range(2):
+            if first.done[s]:
+                first.sums[s] = kl_of(&first.spread[s])
+
+
+cdef inline void gather_spreads(const PairJob *job, PairPart *parts, int s) noexcept nogil:
+    """Merge a row's spreads in the order of columns, where all its segments have one."""
+    cdef Py_ssize_t i
+    parts.done[s] = parts.covered[s]
+    for i in range(1, job.segments):
+        parts.done[s] = parts.done[s] and parts[i].covered[s]
+        if parts.done[s]:
+            merge_spreads(&parts.spread[s], &parts[i].spread[s])
+
+
 cdef inline bint prepare(const PairJob *job, PairPart *sums, Pair *pair) noexcept nogil:
     """What the pass over pairs wants of a summed row; False for one that is no distribution."""
     if job.shares:
@@ -114,12 +178,21 @@ cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
     cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
     for row in range(start, min(start + job.rows_a_task, job.row1)):
         find_rows(job, row, &pair)
+        if in_one_reading(job):
+            spread_of(job, &pair, 0, 0, &sums, False)
+            if sums.covered[0]:
+                sums.sums[0] = kl_of(&sums.spread[0])
+                write_pair(job, row, True, sums.sums)
+                continue
+            bad += 1
         for s in range(job.sides):
-            sum_side(job, row, 0, s, &sums.part[s])
+            sum_or_spread(job, row, &pair, 0, s, &sums)
+            sums.done[s] = sums.covered[s]
             if not job.shares:
                 normalise(&pair.side[s], job.classes, &sums, s)
         sound = prepare(job, &sums, &pair)
-        pair_sums(job, &pair, sound, 0, sums.sums)
+        pair_sums(job, &pair, sound, left_of(job, &sums), 0, sums.sums)
+        put_spreads(job, &sums)
         write_pair(job, row, sound, sums.sums)
         bad += is_bad(job, &sums)
     return bad
@@ -135,12 +208,30 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
     cdef int s
     if phase == 0:
         bad = pair_rows(job, task)
+    elif phase == 5:
+        row = task // many
+        segment = job.segment0 + task % many
+        parts = &job.parts[row * job.segments + segment]
+        find_rows(job, job.row0 + row, &pair)
+        spread_of(job, &pair, segment, 0, parts, False)
+    elif phase == 6:
+        parts = &job.parts[task * job.segments]
+        gather_spreads(job, parts, 0)
+        if parts.done[0]:
+            parts.sums[0] = kl_of(&parts.spread[0])
+            write_pair(job, job.row0 + task, True, parts.sums)
+        bad = 0 if parts.done[0] else 1
+    elif in_one_reading(job) and job.parts[(
+        task // job.sides // many if phase == 1 else task // many if phase == 3 else task
+    ) * job.segments].done[0]:
+        pass
     elif phase == 1:
         # a segment of one row of the two
         s = <int>(task % job.sides)
         row = task // job.sides // many
         segment = job.segment0 + task // job.sides % many
-        sum_side(job, job.row0 + row, segment, s, &job.parts[row * job.segments + segment].part[s])
+        find_rows(job, job.row0 + row, &pair)
+        sum_or_spread(job, job.row0 + row, &pair, segment, s, &job.parts[row * job.segments + segment])
     elif phase == 2:
         parts = &job.parts[task * job.segments]
         find_rows(job, job.row0 + task, &pair)
@@ -152,6 +243,8 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
                     merge(&parts.part[s], &parts[i].part[s], i * SEGMENT)
             if not job.shares:
                 normalise(&pair.side[s], job.classes, parts, s)
+                if job.what != KL:
+                    gather_spreads(job, parts, s)
         bad = is_bad(job, parts)
     elif phase == 3:
         row = task // many
@@ -159,7 +252,7 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
         parts = &job.parts[row * job.segments]
         find_rows(job, job.row0 + row, &pair)
         sound = prepare(job, parts, &pair)
-        pair_sums(job, &pair, sound, segment, parts[segment].sums)
+        pair_sums(job, &pair, sound, left_of(job, parts), segment, parts[segment].sums)
     else:
         parts = &job.parts[task * job.segments]
         find_rows(job, job.row0 + task, &pair)
@@ -167,6 +260,7 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
         for i in range(1, job.segments):
             for s in range(STATISTICS):
                 parts.sums[s] = parts.sums[s] + parts[i].sums[s]
+        put_spreads(job, parts)
         write_pair(job, job.row0 + task, sound, parts.sums)
     fx_fp_leave(control)
     return bad
@@ -184,17 +278,23 @@ cdef int64_t pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int thr
     return bad
 
 
-cdef int64_t run_pairs(PairJob *job, bint sums, bint pairs, int threads) noexcept nogil:
-    """Give the number of rows with an entry that is no probability."""
+cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint pairs, int threads) noexcept nogil:
+    """Give the number of rows with an entry that is no probability, or of those that one reading does not cover."""
     cdef Py_ssize_t rows = job.row1 - job.row0, many = job.segment1 - job.segment0
     cdef int64_t bad = 0
     if job.parts == NULL:
         job.rows_a_task = max(1, CHUNK // 2 // max(1, job.classes))
         return pair_phase(job, 0, (rows + job.rows_a_task - 1) // job.rows_a_task, threads)
+    if first and in_one_reading(job):
+        pair_phase(job, 5, rows * many, threads)
+        if job.segment1 == job.segments:
+            bad = pair_phase(job, 6, rows, threads)
+            if bad == 0:
+                return 0
     if sums:
         pair_phase(job, 1, job.sides * rows * many, threads)
         if job.segment1 == job.segments:
-            bad = pair_phase(job, 2, rows, threads)
+            bad += pair_phase(job, 2, rows, threads)
     if pairs:
         pair_phase(job, 3, rows * many, threads)
         if job.segment1 == job.segments:
@@ -291,18 +391,20 @@ cdef class Pairs:
 
     def run(
         self, int what, Py_ssize_t row0, Py_ssize_t row1, int threads, *,
-        Py_ssize_t segment0=0, Py_ssize_t segment1=-1, bint sums=True, bint pairs=True,
+        Py_ssize_t segment0=0, Py_ssize_t segment1=-1, bint first=True, bint sums=True, bint pairs=True,
         uint8_t[::1] workspace=None,
         double[:, ::1] values=None,
         double unit=1.0,
     ):
         """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`), 1 for the entropy.
 
-        Gives the number of rows with a negative or infinite probability, once all sums are there.
+        Gives the number of rows with a negative or infinite probability, once all sums are there; or of logits the number
+        of those that KL(P||Q) reads again.
 
         `values`, (rows, 4), takes them all, a column each, rounded as `out` is. `workspace` holds `pair_size` bytes a row
         and segment; it is wanted where a row has several, and lives from the first of a row's segments to the last: all
-        are to be done with `sums`, then all with `pairs`.
+        are to be done with `first` (KL(P||Q) alone, of logits), then, if a row is left, all with `sums`, then all with
+        `pairs`.
         """
         cdef PairJob job = self.job
         cdef int64_t bad
@@ -330,7 +432,7 @@ cdef class Pairs:
                 raise ValueError("workspace too small")
             job.parts = <PairPart *>&workspace[0]
         with nogil:
-            bad = run_pairs(&job, sums, pairs, threads)
+            bad = run_pairs(&job, first, sums, pairs, threads)
         return bad
 
 

@@ -6,7 +6,7 @@
 #         phi(D) = e^-D - 1 + D          since p (log p - log q) - p + q = w phi, and sum (q - p) = 0
 #         rho(D) = 1 - (1 + D) e^-D
 #     JS = 1/2 sum w J(D),  J(D) = (1 + v) log(2 / (1 + v)) - v D
-#     TV = sum w h,  h = (1 - v) / 2
+#     TV = 1/2 sum w (1 - v)
 # All terms are >= 0 and none is a difference of what nearly cancels, so that nothing below is ever negative, the error of
 # the normalisers enters at second order only (phi(D + e) - phi(D) sums up to e^2 / 2), and equal rows give exactly 0. d
 # changes its sign with the order of p and q and nothing else does: JS and TV are symmetric to the last bit.
@@ -14,7 +14,7 @@
 # With -D = n ln2 + r, V = 2^n, e^r = 1 + r + r^2 g(r):
 #     phi = V r^2 g + (V - 1) r + (V - 1 - n ln2);          n = 0: r^2 g
 #     rho = (1 - V + V n ln2) - V r ((g (1 + D) - 1) r - n ln2);  n = 0: r^2 (1 - g (1 + D))
-#     J = 2 (1 - h) (l - h) + 2 h^2 - v phi,   h + h^2 / 2 + ... = l = -log(1 - h) = 2 artanh(z),  z = h / (2 - h)
+#     J = 2 (1 - h) (l - h) + 2 h^2 - v phi,   h = (1 - v) / 2,  l = -log(1 - h) = 2 artanh(z),  z = h / (2 - h)
 # Special values: p = 0 < q gives D = inf, w = q: q, inf, q/2 log 2, q/2. Both 0 (both logits -inf): nothing.
 # NaN and infinite rows, and those that are all -inf, have NaN. Far offsets, or ones that
 # differ much: the maximum is subtracted first.
@@ -43,8 +43,18 @@ cdef struct Pair:
     Operand side[2]
     double difference, difference_lo  # log-sum-exp of p less that of q, without their shifts
 
+# sums of a column segment in one reading (divergence.pxi)
+cdef struct Spread:
+    double s          # sum of e^a 2^-c
+    double mean, mean_lo  # of a - b, as a pair
+    double u
+    int64_t c
+
 # what a column segment leaves behind
 cdef struct PairPart:
+    Spread spread[2]  # of KL(P||Q) and of KL(Q||P)
+    bint covered[2]   # by the one reading: this segment
+    bint done[2]      # all segments of the row, of which this is the first
     Partial part[2]
     double lse[2]     # log-sum-exp of each row, without its shift, as a pair
     double lse_lo[2]
@@ -52,14 +62,13 @@ cdef struct PairPart:
 
 # places in the table of vectors that the loops keep
 cdef enum:
-    AT_FLOOR = 0      # of p, of q
-    AT_MAGIC = 2
-    AT_INVERSE = 4
-    AT_DIFFERENCE = 6
-    AT_DIFFERENCE_LO = 7
-    AT_FLOOR_0 = 8
-    AT_MAGIC_0 = 9
-    TABLE = 10
+    AT_FLOOR = 0
+    AT_MAGIC = 1
+    AT_INVERSE = 2    # of p, of q
+    AT_DIFFERENCE = 4
+    AT_DIFFERENCE_LO = 5
+    AT_FLOOR_0 = 6
+    TABLE = 7
 
 
 cdef inline vec vabs(vec x) noexcept nogil:
@@ -76,26 +85,12 @@ cdef inline vec no_nan(vec x) noexcept nogil:
         return vd_no_nan(x)
 
 
-cdef inline vec scale_of(vec t) noexcept nogil:
-    if vec is vf:
-        return vf_scale(t)
-    else:
-        return vd_scale(t)
-
-
 cdef inline vec choose(vec d, vec yes, vec no) noexcept nogil:
     """`yes` where d >= 0."""
     if vec is vf:
         return vf_pick(vf_ge(d, vf_splat(0)), yes, no)
     else:
         return vd_pick(vd_ge(d, vd_splat(0)), yes, no)
-
-
-cdef inline vec exp_tail(vec r) noexcept nogil:
-    if vec is vf:
-        return vf_exp_tail(r)
-    else:
-        return vd_exp_tail(r)
 
 
 cdef inline vec artanh_tail(vec z2) noexcept nogil:
@@ -105,69 +100,66 @@ cdef inline vec artanh_tail(vec z2) noexcept nogil:
         return vd_artanh_tail(z2)
 
 
-cdef inline vec reduced(vec x, vec n) noexcept nogil:
-    """x - n ln2; with a fused multiply-add but for n lo, which is below 1e-8 of e^x where a sum is mended for it."""
+cdef inline void vdecay(const vec *x, bint with_rho, vec *phi, vec *rho, vec *lost, vec *left) noexcept nogil:
+    """phi, rho, 1 - v, v of x = -D (vmath.h)."""
     if vec is vf:
-        x = vfma(n, splat(-<double>FX_LN2_HI_F, x), x)
-        return x if FX_FMA else vfma(n, splat(-<double>FX_LN2_LO_F, x), x)
+        vf_decay(x, with_rho, phi, rho, lost, left)
     else:
-        x = vfma(n, splat(-FX_LN2_HI_D, x), x)
-        return x if FX_FMA else vfma(n, splat(-FX_LN2_LO_D, x), x)
+        vd_decay(x, with_rho, phi, rho, lost, left)
 
 
-cdef inline void add_pair(
-    vec a, vec b, const vec *k, int what,
+cdef inline void vhalf_js(const vec *lost, const vec *left, const vec *phi, vec *y) noexcept nogil:
+    """J."""
+    if vec is vf:
+        vf_half_js(lost, left, phi, y)
+    else:
+        vd_half_js(lost, left, phi, y)
+
+
+cdef inline void add_vectors(
+    const char *p, const char *q,  # in: FX_NI vectors of logits each
+    const vec *k, int what,
     vec *acc,          # in, out: lanes of the first statistic; the next one's are FX_NH further on
+    Py_ssize_t place,  # of the first vector in its group
 ) noexcept nogil:
-    """Add the terms of one vector of logits of p and of q."""
-    cdef vec one = splat(1, a), log2e = splat(FX_LOG2E, a), ln2 = splat(-LN2, a)
-    cdef vec d, distance, y, magic, t, n, r, rg, g, w, x, scale, lost, phi, rho, e, h, z, v
-    # both masked: 0, a distance as good as any
-    d = (no_nan(a - b) - k[AT_DIFFERENCE]) - k[AT_DIFFERENCE_LO]
-    # w
-    y = choose(d, vmax(k[AT_FLOOR], a), vmax(k[AT_FLOOR + 1], b))
-    magic = choose(d, k[AT_MAGIC], k[AT_MAGIC + 1])
-    t = vfma(y, log2e, magic)
-    r = reduced(y, t - magic)
-    g = exp_tail(r)
-    if FX_FMA:
-        w = vfma(vfma(g, r, one), r, one)
-    else:
-        w = one + (r + r * r * g)
-    w = w * scale_of(t) * choose(d, k[AT_INVERSE], k[AT_INVERSE + 1])
-    # e^-D
-    distance = vabs(d)
-    x = vmax(k[AT_FLOOR_0], -distance)
-    t = vfma(x, log2e, k[AT_MAGIC_0])
-    n = t - k[AT_MAGIC_0]
-    scale = scale_of(t)
-    r = reduced(x, n)
-    g = exp_tail(r)
-    rg = r * g
-    lost = scale - one
-    e = vfma(r, rg, r)
-    if what & (KL | REVERSE | JS):
-        phi = vfma(scale, r * rg, vfma(lost, r, vfma(n, ln2, lost)))
-    if what & (KL | REVERSE):
-        rho = r * vfma(r, vfma(g, one - x, -one), n * ln2)
-        rho = vfma(-scale, rho, vfma(-scale, n * ln2, -lost))
-        # beyond the range of the exponential phi = D - 1
-        y = phi + (distance + x)
-        if what & KL:
-            acc[0] = vfma(w, choose(d, y, rho), acc[0])
-        if what & REVERSE:
-            acc[FX_NH] = vfma(w, choose(d, rho, y), acc[FX_NH])
-    if what & (JS | TV):
-        h = vfma(scale, e, lost) * splat(-0.5, a)
-        if what & JS:
-            v = vfma(scale, e, scale)
-            z = h / (splat(2, a) - h)
-            t = z * z
-            t = vfma(h, z, z * t * artanh_tail(t))
-            t = vfma((one - h) * t, splat(2, a), splat(2, a) * h * h)
-            acc[2 * FX_NH] = vfma(w, vfma(-v, phi, t), acc[2 * FX_NH])
+    cdef vec d[FX_NI]
+    cdef vec w[FX_NI]
+    cdef vec x[FX_NI]
+    cdef vec scale[FX_NI]
+    cdef vec phi[FX_NI]
+    cdef vec rho[FX_NI]
+    cdef vec lost[FX_NI]
+    cdef vec left[FX_NI]
+    cdef vec a, b, y
+    cdef Py_ssize_t i, lane, step = sizeof(vec)
+    cdef int kind = native(k[0])
+    for i in range(FX_NI):
+        a = load(p + i * step, kind, k[0])
+        b = load(q + i * step, kind, k[0])
+        # both masked: 0, a distance as good as any
+        d[i] = (no_nan(a - b) - k[AT_DIFFERENCE]) - k[AT_DIFFERENCE_LO]
+        x[i] = vmax(k[AT_FLOOR], choose(d[i], a, b))
+    vexp(x, k[AT_MAGIC], False, w, scale)
+    for i in range(FX_NI):
+        w[i] = w[i] * scale[i] * choose(d[i], k[AT_INVERSE], k[AT_INVERSE + 1])
+        x[i] = vmax(k[AT_FLOOR_0], -vabs(d[i]))
+    vdecay(x, what & (KL | REVERSE) != 0, phi, rho, lost, left)
+    for i in range(FX_NI):
+        lane = (place + i) % FX_NH
+        if what & (KL | REVERSE):
+            # beyond the range of the exponential phi = D - 1
+            y = phi[i] + (vabs(d[i]) + x[i])
+            if what & KL:
+                acc[lane] = vfma(w[i], choose(d[i], y, rho[i]), acc[lane])
+            if what & REVERSE:
+                acc[FX_NH + lane] = vfma(w[i], choose(d[i], rho[i], y), acc[FX_NH + lane])
         if what & TV:
-            acc[3 * FX_NH] = vfma(w, h, acc[3 * FX_NH])
+            acc[3 * FX_NH + lane] = vfma(w[i], lost[i], acc[3 * FX_NH + lane])
+    if what & JS:
+        vhalf_js(lost, left, phi, x)
+        for i in range(FX_NI):
+            lane = 2 * FX_NH + (place + i) % FX_NH
+            acc[lane] = vfma(w[i], x[i], acc[lane])
 
 
 cdef inline void pair_run(
@@ -178,16 +170,13 @@ cdef inline void pair_run(
     cdef Py_ssize_t g, v, s, i, step = sizeof(vec)
     cdef const char *a
     cdef const char *b
-    cdef int kind = native(k[0])
     for v in range(STATISTICS * FX_NH):
         acc[v] = splat(0, k[0])
     for g in range(p.groups):
         a = group_at(p, False, p.start, g, FX_NV * step, NULL, p_tail)
         b = group_at(q, False, q.start, g, FX_NV * step, NULL, q_tail)
-        for v in range(FX_NV):
-            add_pair(
-                load(a + v * step, kind, k[0]), load(b + v * step, kind, k[0]), k, what, acc + v % FX_NH
-            )
+        for v in range(FX_NV // FX_NI):
+            add_vectors(a + v * FX_NI * step, b + v * FX_NI * step, k, what, acc, v * FX_NI)
     for s in range(STATISTICS):
         if what >> s & 1:
             for v in range(FX_NH):
@@ -222,18 +211,20 @@ cdef inline void pair_segment(
     cdef vec k[TABLE]
     cdef Run runs[2]
     cdef Py_ssize_t length_of_run = run_length(like), j = start, size, s
+    cdef int64_t c
     memset(lanes, 0, sizeof(lanes))
+    # both at the same reference; their offsets are less than APART apart
+    c = max(pair.side[0].c, pair.side[1].c)
+    k[AT_FLOOR] = floor_of(c, like)
+    k[AT_MAGIC] = magic_of(c, like)
     for s in range(2):
-        k[AT_FLOOR + s] = floor_of(pair.side[s].c, like)
-        k[AT_MAGIC + s] = magic_of(pair.side[s].c, like)
-        k[AT_INVERSE + s] = splat(pair.side[s].inverse, like)
+        k[AT_INVERSE + s] = splat(scaled(pair.side[s].inverse, c - pair.side[s].c), like)
     k[AT_DIFFERENCE] = splat(pair.difference, like)
     if vec is vf:
         k[AT_DIFFERENCE_LO] = splat((pair.difference - <float>pair.difference) + pair.difference_lo, like)
     else:
         k[AT_DIFFERENCE_LO] = splat(pair.difference_lo, like)
     k[AT_FLOOR_0] = floor_of(0, like)
-    k[AT_MAGIC_0] = magic_of(0, like)
     while j < start + n:
         size = min(length_of_run, start + n - j)
         for s in range(2):
@@ -253,6 +244,8 @@ cdef void pair_segment_f(const Pair *pair, Py_ssize_t start, Py_ssize_t n, int w
         pair_segment(pair, start, n, KL, sums, like)
     elif what == JS:
         pair_segment(pair, start, n, JS, sums, like)
+    elif not what & (KL | REVERSE):
+        pair_segment(pair, start, n, JS | TV, sums, like)
     else:
         pair_segment(pair, start, n, KL | REVERSE | JS | TV, sums, like)
 
@@ -263,6 +256,8 @@ cdef void pair_segment_d(const Pair *pair, Py_ssize_t start, Py_ssize_t n, int w
         pair_segment(pair, start, n, KL, sums, like)
     elif what == JS:
         pair_segment(pair, start, n, JS, sums, like)
+    elif not what & (KL | REVERSE):
+        pair_segment(pair, start, n, JS | TV, sums, like)
     else:
         pair_segment(pair, start, n, KL | REVERSE | JS | TV, sums, like)
 
@@ -333,7 +328,7 @@ cdef void finish_pair(double *sums, int what, double unit, bint single) noexcept
             if 1 << s == JS:
                 value = min(0.5 * value, LN2)
             if 1 << s == TV:
-                value = min(value, 1.0)
+                value = min(0.5 * value, 1.0)
             else:
                 value = value / unit
             if single:

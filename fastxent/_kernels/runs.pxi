@@ -99,6 +99,14 @@ cdef inline void vlog1p(const vec *x, vec *y) noexcept nogil:
         vd_log1p(x, y)
 
 
+cdef inline void vphi(const vec *x, vec *y) noexcept nogil:
+    """e^x - 1 - x."""
+    if vec is vf:
+        vf_phi(x, y)
+    else:
+        vd_phi(x, y)
+
+
 cdef inline void vexpm1(const vec *x, vec *y) noexcept nogil:
     """e^x - 1."""
     if vec is vf:

@@ -271,7 +271,7 @@ cdef inline void add_shares(
                 t = vfma((one - h) * t, two, two * h * h)
                 acc[2 * FX_NH + lane] = vfma(w[i], vfma(-v, phi, t), acc[2 * FX_NH + lane])
             if what & TV:
-                acc[3 * FX_NH + lane] = vfma(w[i], h, acc[3 * FX_NH + lane])
+                acc[3 * FX_NH + lane] = vfma(w[i], d, acc[3 * FX_NH + lane])
 
 
 cdef inline bint share_segment(

@@ -297,4 +297,136 @@ FX_INLINE int vd_outside(vd x, double low, double high, int nan_ok) {
     return vl_any(nan_ok ? (vl)(x < low) | (vl)(x > high) : ~((vl)(x >= low) & (vl)(x <= high)));
 }
 
+/* ---- e^x - 1 - x, for x from the floor of c = 0 (runs.pxi) to 88 or 709: with x = n log 2 + r, e^r = 1 + r + r^2 q,
+   2^n r^2 q + (2^n - 1) r + (2^n - 1 - n log 2): no term cancels, and only r^2 q is left for n = 0. Relative error 3e-7
+   and 6e-16 where n is not 0, below that elsewhere. With a fused multiply-add r is x - n HI, which is exact, and e^r lacks
+   the factor e^(n LO), 2e-9 n of it. ---- */
+FX_INLINE void vf_phi(const vf *x, vf *y) {
+    vf n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI];
+    FX_EACH(scale, vf_fma(x[v], vf_splat((float)FX_LOG2E), vf_splat(FX_MAGIC_F + 127.0f)));
+    FX_EACH(n, scale[v] - (FX_MAGIC_F + 127.0f));
+    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    if (!FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+    FX_EACH(scale, vf_scale(scale[v]));
+    FX_EACH(p, vf_fma(vf_splat(0x1.6a2352p-10f), r[v], vf_splat(0x1.123a6cp-7f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
+    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
+    FX_EACH(q, scale[v] - 1.0f);
+    FX_EACH(n, vf_fma(n[v], vf_splat(-0x1.62e430p-1f), q[v]));
+    FX_EACH(n, vf_fma(q[v], r[v], n[v]));
+    FX_EACH(q, r[v] * (r[v] * p[v]));
+    FX_EACH(y, vf_fma(scale[v], q[v], n[v]));
+}
+
+FX_INLINE void vd_phi(const vd *x, vd *y) {
+    vd n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI];
+    FX_EACH(scale, vd_fma(x[v], vd_splat(FX_LOG2E), vd_splat(FX_MAGIC_D + 1023.0)));
+    FX_EACH(n, scale[v] - (FX_MAGIC_D + 1023.0));
+    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    if (!FX_FMA) FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
+    FX_EACH(scale, vd_scale(scale[v]));
+    FX_EACH(p, vd_fma(vd_splat(0x1.ad7effbbd58f0p-26), r[v], vd_splat(0x1.28adce715d597p-22)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.71df262e0a285p-19)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01999adcf1f5p-16)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01a0129b3a35p-13)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.6c16c1844afeep-10)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.1111111127e85p-7)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555507f1p-5)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555554f9p-3)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
+    FX_EACH(q, scale[v] - 1.0);
+    FX_EACH(n, vd_fma(n[v], vd_splat(-0x1.62e42fefa39efp-1), q[v]));
+    FX_EACH(n, vd_fma(q[v], r[v], n[v]));
+    FX_EACH(q, r[v] * (r[v] * p[v]));
+    FX_EACH(y, vd_fma(scale[v], q[v], n[v]));
+}
+
+/* ---- what two probabilities, the smaller e^x times the larger, x <= 0 and not below the floor of c = 0, have between
+   them (pairs.pxi): phi = e^x - 1 - x, rho = 1 - (1 - x) e^x, lost = 1 - e^x, left = e^x. As vf_phi. ---- */
+FX_INLINE void vf_decay(const vf *x, int with_rho, vf *phi, vf *rho, vf *lost, vf *left) {
+    vf n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI], a[FX_NI], b[FX_NI];
+    FX_EACH(scale, vf_fma(x[v], vf_splat((float)FX_LOG2E), vf_splat(FX_MAGIC_F + 127.0f)));
+    FX_EACH(n, scale[v] - (FX_MAGIC_F + 127.0f));
+    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    if (!FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+    FX_EACH(scale, vf_scale(scale[v]));
+    FX_EACH(p, vf_exp_tail(r[v]));
+    FX_EACH(a, scale[v] - 1.0f);
+    if (with_rho) {
+        FX_EACH(b, n[v] * -0x1.62e430p-1f);
+        FX_EACH(q, vf_fma(p[v], 1.0f - x[v], vf_splat(-1.0f)));
+        FX_EACH(q, vf_fma(r[v], q[v], b[v]));
+        FX_EACH(q, r[v] * q[v]);
+        FX_EACH(b, vf_fma(-scale[v], b[v], -a[v]));
+        FX_EACH(rho, vf_fma(-scale[v], q[v], b[v]));
+    }
+    FX_EACH(n, vf_fma(n[v], vf_splat(-0x1.62e430p-1f), a[v]));
+    FX_EACH(n, vf_fma(a[v], r[v], n[v]));
+    FX_EACH(p, r[v] * p[v]);
+    FX_EACH(q, r[v] * p[v]);
+    FX_EACH(phi, vf_fma(scale[v], q[v], n[v]));
+    FX_EACH(p, vf_fma(r[v], p[v], r[v]));
+    FX_EACH(lost, -vf_fma(scale[v], p[v], a[v]));
+    FX_EACH(left, vf_fma(scale[v], p[v], scale[v]));
+}
+
+FX_INLINE void vd_decay(const vd *x, int with_rho, vd *phi, vd *rho, vd *lost, vd *left) {
+    vd n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI], a[FX_NI], b[FX_NI];
+    FX_EACH(scale, vd_fma(x[v], vd_splat(FX_LOG2E), vd_splat(FX_MAGIC_D + 1023.0)));
+    FX_EACH(n, scale[v] - (FX_MAGIC_D + 1023.0));
+    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    if (!FX_FMA) FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
+    FX_EACH(scale, vd_scale(scale[v]));
+    FX_EACH(p, vd_exp_tail(r[v]));
+    FX_EACH(a, scale[v] - 1.0);
+    if (with_rho) {
+        FX_EACH(b, n[v] * -0x1.62e42fefa39efp-1);
+        FX_EACH(q, vd_fma(p[v], 1.0 - x[v], vd_splat(-1.0)));
+        FX_EACH(q, vd_fma(r[v], q[v], b[v]));
+        FX_EACH(q, r[v] * q[v]);
+        FX_EACH(b, vd_fma(-scale[v], b[v], -a[v]));
+        FX_EACH(rho, vd_fma(-scale[v], q[v], b[v]));
+    }
+    FX_EACH(n, vd_fma(n[v], vd_splat(-0x1.62e42fefa39efp-1), a[v]));
+    FX_EACH(n, vd_fma(a[v], r[v], n[v]));
+    FX_EACH(p, r[v] * p[v]);
+    FX_EACH(q, r[v] * p[v]);
+    FX_EACH(phi, vd_fma(scale[v], q[v], n[v]));
+    FX_EACH(p, vd_fma(r[v], p[v], r[v]));
+    FX_EACH(lost, -vd_fma(scale[v], p[v], a[v]));
+    FX_EACH(left, vd_fma(scale[v], p[v], scale[v]));
+}
+
+/* J of pairs.pxi */
+FX_INLINE void vf_half_js(const vf *lost, const vf *left, const vf *phi, vf *y) {
+    vf h[FX_NI], z[FX_NI], t[FX_NI], p[FX_NI];
+    FX_EACH(h, lost[v] * 0.5f);
+    FX_EACH(z, h[v] / (2.0f - h[v]));
+    FX_EACH(t, z[v] * z[v]);
+    FX_EACH(p, vf_artanh_tail(t[v]));
+    FX_EACH(t, z[v] * t[v]);
+    FX_EACH(t, t[v] * p[v]);
+    FX_EACH(t, vf_fma(h[v], z[v], t[v]));
+    FX_EACH(p, h[v] * h[v]);
+    FX_EACH(t, vf_fma(1.0f - h[v], t[v], p[v]));
+    FX_EACH(t, t[v] + t[v]);
+    FX_EACH(y, vf_fma(-left[v], phi[v], t[v]));
+}
+
+FX_INLINE void vd_half_js(const vd *lost, const vd *left, const vd *phi, vd *y) {
+    vd h[FX_NI], z[FX_NI], t[FX_NI], p[FX_NI];
+    FX_EACH(h, lost[v] * 0.5);
+    FX_EACH(z, h[v] / (2.0 - h[v]));
+    FX_EACH(t, z[v] * z[v]);
+    FX_EACH(p, vd_artanh_tail(t[v]));
+    FX_EACH(t, z[v] * t[v]);
+    FX_EACH(t, t[v] * p[v]);
+    FX_EACH(t, vd_fma(h[v], z[v], t[v]));
+    FX_EACH(p, h[v] * h[v]);
+    FX_EACH(t, vd_fma(1.0 - h[v], t[v], p[v]));
+    FX_EACH(t, t[v] + t[v]);
+    FX_EACH(y, vd_fma(-left[v], phi[v], t[v]));
+}
+
 #endif
