@@ -20,8 +20,8 @@ from settings import Settings
 from workloads import HARD, NARROW, WIDE, Case, Data
 from yardstick import Read
 
-from fastxent import _pairs
 from fastxent._arrays import as_logits
+from fastxent._passes import pairs as _pairs
 
 CASES = (WIDE[0], WIDE[1], WIDE[2], WIDE[3], NARROW[0], NARROW[1], *(c for c in HARD if c.group == "wide"))
 # numerics.md, and what is left of it where the values are 16 bits wide or a truth in float64 is all there is

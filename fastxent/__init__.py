@@ -5,7 +5,7 @@ same to the last bit however the work is split.
 """
 
 from fastxent._log_loss import log_loss
-from fastxent._targets import NormalizedInputWarning
+from fastxent._passes.targets import NormalizedInputWarning
 from fastxent._threads import get_num_threads, num_threads, set_num_threads
 from fastxent._version import __version__
 from fastxent.binary import binary_cross_entropy, binary_cross_entropy_with_logits

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastxent._elements import BAD_X, BINARY, BINARY_LOGITS, Operand, as_operand, first_outside, run
 from fastxent._exact import ExactSum
+from fastxent._passes.elements import BAD_X, BINARY, BINARY_LOGITS, Operand, as_operand, first_outside, run
 
 Reduction = Literal["mean", "sum", "none"]
 

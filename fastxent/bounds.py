@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import as_integers, as_logits, to_numpy
 from fastxent._counts import exps, logs
-from fastxent._inputs import Inputs, decoded
+from fastxent._scoring.inputs import Inputs, decoded
 from fastxent._threads import default_floats
 from fastxent.distributions import log_softmax
 from fastxent.sources.array import ArraySource

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._accumulator import FIRST, Accumulator, at_least
 from fastxent._arrays import Logits, as_labels, is_bfloat16, to_numpy
-from fastxent._columns import Columns, as_int64
-from fastxent._compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts
-from fastxent._compared_rows import IGNORED, INVALID, MASKED, NONFINITE, USED, Rows, compare_rows
-from fastxent._compared_summary import summary
-from fastxent._inputs import Inputs, divided
-from fastxent._rowfile import COMPARED
-from fastxent._rows import BLOCK_ROWS
+from fastxent._passes.rows import BLOCK_ROWS
+from fastxent._scoring.accumulator import FIRST, Accumulator, at_least
+from fastxent._scoring.columns import Columns, as_int64
+from fastxent._scoring.compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts
+from fastxent._scoring.compared_rows import IGNORED, INVALID, MASKED, NONFINITE, USED, Rows, compare_rows
+from fastxent._scoring.compared_summary import summary
+from fastxent._scoring.inputs import Inputs, divided
+from fastxent._scoring.rowfile import COMPARED
 from fastxent._threads import default_floats, get_num_threads
 from fastxent.comparison_results import Comparison
 from fastxent.sources.array import ArraySource

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from math import prod
 from typing import Any, Literal
 
-from fastxent._inputs import Inputs
-from fastxent._reading import Path_, Progress, Rows, beside_rows, origins, read_into
-from fastxent._rowfile import COMPARED, RowFile
+from fastxent._scoring.inputs import Inputs
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._scoring.rowfile import COMPARED, RowFile
 from fastxent.comparator import Comparator, check_widths, row_items
 from fastxent.comparison_results import Comparison
 from fastxent.results import wrong_rows

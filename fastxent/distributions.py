@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_axes, as_logits, as_out, join_axes, to_numpy
-from fastxent._rows import LOG_SOFTMAX, LSE, SOFTMAX, run
-from fastxent._weighted import weighted_rows
+from fastxent._passes.rows import LOG_SOFTMAX, LSE, SOFTMAX, run
+from fastxent._passes.weighted import weighted_rows
 
 Axis = int | tuple[int, ...] | None
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent import _pairs, _rows
 from fastxent._arrays import BF16, F64, Logits, as_axis, as_logits, as_out, is_bfloat16, to_numpy
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
-from fastxent._pairs import JS, KL
-from fastxent._rows import ENTROPY
+from fastxent._passes import pairs as _pairs
+from fastxent._passes import rows as _rows
+from fastxent._passes.pairs import JS, KL
+from fastxent._passes.rows import ENTROPY
 
 Reduction = Literal["none", "mean", "sum", "batchmean"]
 

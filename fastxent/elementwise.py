@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import as_out
-from fastxent._elements import (
+from fastxent._passes.elements import (
     LOG_SIGMOID,
     LOGIT,
     SIGMOID,

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from fastxent._reading import Path_, Progress, Rows, beside_rows, origins, read_into
-from fastxent._rowfile import RowFile, evaluated
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._scoring.rowfile import RowFile, evaluated
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source, as_source

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._accumulator import FIRST, Accumulator, at_least
+from fastxent._accumulators.curve import Curve, add_confidences
 from fastxent._arrays import Labels, Logits, as_labels
-from fastxent._columns import Columns, as_int64
-from fastxent._curve import Curve, add_confidences
-from fastxent._inputs import Inputs, as_temperature, divided
-from fastxent._parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
-from fastxent._rows import STATS, block_rows, run
-from fastxent._summary import summary
+from fastxent._passes.rows import STATS, block_rows, run
+from fastxent._scoring.accumulator import FIRST, Accumulator, at_least
+from fastxent._scoring.columns import Columns, as_int64
+from fastxent._scoring.inputs import Inputs, as_temperature, divided
+from fastxent._scoring.parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
+from fastxent._scoring.summary import summary
 from fastxent._threads import default_floats
 from fastxent.results import Evaluation
 from fastxent.sources.array import ArraySource

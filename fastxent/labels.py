@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Labels, as_integers, is_bfloat16, to_numpy
-from fastxent._contingency import TooManyCells, as_shape, count_dense, count_sparse
-from fastxent._joint import as_log_base, as_table, conditional, joint, mutual, of_array, of_cells
+from fastxent._passes.contingency import TooManyCells, as_shape, count_dense, count_sparse
+from fastxent._passes.joint import as_log_base, as_table, conditional, joint, mutual, of_array, of_cells
 
 
 def contingency_table(x: ArrayLike, y: ArrayLike, *, shape: tuple[int, int] | None = None, sparse: bool = False) -> Any:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Labels, Logits, as_axis, as_labels, as_logits, as_weight, divided
-from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
-from fastxent._rows import LOSS, block_rows, run
-from fastxent._targets import (
+from fastxent._passes.rows import LOSS, block_rows, run
+from fastxent._passes.targets import (
     PICKED,
     NormalizedInputWarning,
     as_number,
@@ -21,6 +20,7 @@ from fastxent._targets import (
     pick_losses,
     run_targets,
 )
+from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
 
 Reduction = Literal["mean", "sum", "none"]
 Invalid = Literal["raise", "ignore"]

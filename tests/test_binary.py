@@ -14,7 +14,8 @@ from mpmath import mpf
 from test_elementwise import FLOATS, INTEGERS, near, outcome
 
 import fastxent as fx
-from fastxent import _elements, reference
+from fastxent import reference
+from fastxent._passes import elements as _elements
 
 INF, NAN = math.inf, math.nan
 PROBS, LOGITS = "binary_cross_entropy", "binary_cross_entropy_with_logits"

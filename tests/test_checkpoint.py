@@ -14,8 +14,9 @@ import pytest
 from child import run_python
 
 import fastxent as fx
-from fastxent import _checkpoint, _reading
-from fastxent._checkpoint import Checkpoint, write_atomically
+from fastxent._scoring import checkpoint as _checkpoint
+from fastxent._scoring import reading as _reading
+from fastxent._scoring.checkpoint import Checkpoint, write_atomically
 
 ROOT = str(Path(fx.__file__).parents[1])
 
@@ -157,7 +158,7 @@ def test_no_permission(tmp_path):
 
 KILLED = """
 import sys, numpy as np, fastxent as fx
-from fastxent import _checkpoint, _reading
+from fastxent._scoring import checkpoint as _checkpoint, reading as _reading
 _checkpoint.SECONDS, _reading.BLOCK_ROWS = 0.0, 20
 print("ready", flush=True)
 fx.evaluate("x.npy", "y.npy", groups=np.arange(40_000) // 7, checkpoint="state")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from layouts import fused_levels
 
 import fastxent as fx
-from fastxent import _reading, comparator, reference
-from fastxent._quantiles import LIMIT
+from fastxent import comparator, reference
+from fastxent._accumulators.quantiles import LIMIT
+from fastxent._scoring import reading as _reading
 from fastxent.comparator import Comparator
 
 INF, NAN = math.inf, math.nan
@@ -548,7 +549,7 @@ def test_per_row(tmp_path, suffix):
 def test_top_columns(c, k, seed, dtype):
     """Ties by column, subnormals told apart, in every span of the scan."""
     from fastxent._arrays import as_logits
-    from fastxent._topk import top_columns
+    from fastxent._passes.topk import top_columns
 
     rng = np.random.default_rng(seed)
     x = rng.integers(-9, 9 if seed % 2 else 900, (5, c)).astype(np.float64)

@@ -16,7 +16,8 @@ from layouts import STORAGES, fused_levels, gapped, layouts, same_bits, storage_
 from mpmath import mpf
 
 import fastxent as fx
-from fastxent import _dispatch, _elements, reference
+from fastxent import _dispatch, reference
+from fastxent._passes import elements as _elements
 
 INF, NAN = math.inf, math.nan
 NAMES = ("sigmoid", "log_sigmoid", "logit", "surprisal")

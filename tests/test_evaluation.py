@@ -256,7 +256,7 @@ def test_interrupted_update_changes_nothing(monkeypatch):
         raise KeyboardInterrupt
 
     run, one, before = evaluator.run, block(0, 400), block(0, 400).state()
-    monkeypatch.setattr("fastxent._rows.BLOCK_ROWS", 150)
+    monkeypatch.setattr("fastxent._passes.rows.BLOCK_ROWS", 150)
     monkeypatch.setattr(evaluator, "run", halfway)
     with pytest.raises(KeyboardInterrupt):
         one.update(X, Y)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastxent import _keyed
-from fastxent._keyed import Keyed
-from fastxent._means import Means
-from fastxent._worst import Worst
+from fastxent._accumulators import keyed as _keyed
+from fastxent._accumulators.keyed import Keyed
+from fastxent._accumulators.means import Means
+from fastxent._accumulators.worst import Worst
 
 INF, NAN = math.inf, math.nan
 VALUES = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 5e-324, -1e300, 1e300, 1e-30, INF, -INF])

@@ -26,7 +26,8 @@ from layouts import (
 )
 
 import fastxent as fx
-from fastxent import _arrays, _dispatch, _rows
+from fastxent import _arrays, _dispatch
+from fastxent._passes import rows as _rows
 
 LEVELS = _dispatch.usable_levels()
 # the row kernels' steps: 16 and 32 lanes a group, 8 groups a run, 16 runs a block, 65,536 columns a segment

@@ -7,8 +7,10 @@ import pytest
 from layouts import STORAGES, fused_levels, rows_of, same_bits, storage_ids, use_level
 
 import fastxent as fx
-from fastxent import _arrays, _pairs, _rows
+from fastxent import _arrays
 from fastxent._arrays import as_logits
+from fastxent._passes import pairs as _pairs
+from fastxent._passes import rows as _rows
 
 ALL = _pairs.KL | _pairs.REVERSE | _pairs.JS | _pairs.TV
 # 16 and 32 lanes a group, 8 groups a run, 65,536 columns a segment

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastxent import _quantiles
-from fastxent._quantiles import Quantiles
+from fastxent._accumulators import quantiles as _quantiles
+from fastxent._accumulators.quantiles import Quantiles
 
 INF = math.inf
 FRACTIONS = (0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1)

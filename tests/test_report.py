@@ -15,7 +15,7 @@ from child import run_python
 
 import fastxent as fx
 from fastxent import _dispatch, report
-from fastxent._state import pack
+from fastxent._accumulators.state import pack
 from fastxent.evaluator import Evaluator
 from fastxent.report._numbers import with_error
 from fastxent.report.lines import sections

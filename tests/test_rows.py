@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastxent as fx
-from fastxent import _reading
-from fastxent._rowfile import DTYPE
+from fastxent._scoring import reading as _reading
+from fastxent._scoring.rowfile import DTYPE
 from fastxent.evaluator import Evaluator
 
 INF, NAN = np.inf, np.nan

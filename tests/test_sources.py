@@ -15,7 +15,7 @@ import pytest
 from files import rows_of
 
 import fastxent as fx
-from fastxent import _reading
+from fastxent._scoring import reading as _reading
 from fastxent.sources import ArraySource, FormatError, open_logits
 from fastxent.sources.base import read_ahead
 
@@ -108,7 +108,7 @@ def data(rows=400):
 def test_storage(shape, block, tmp_path, monkeypatch):
     if block:
         monkeypatch.setattr(_reading, "BLOCK_ROWS", block)
-        monkeypatch.setattr("fastxent._rows.BLOCK_ROWS", block - 2)
+        monkeypatch.setattr("fastxent._passes.rows.BLOCK_ROWS", block - 2)
     x, y = data()
     want = numbers(fx.evaluate(x, y))
     x, y = x.reshape(*shape, 30), y.reshape(shape)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastxent._state import whole
+from fastxent._accumulators.state import whole
 
 FORMAT = "fastxent.checkpoint"
 VERSION = 1

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent import _pairs
 from fastxent._arrays import F32, F64, Labels, Logits
 from fastxent._counts import exps
-from fastxent._inputs import decoded
-from fastxent._rows import STATS, run
-from fastxent._topk import agreement, top_columns
+from fastxent._passes import pairs as _pairs
+from fastxent._passes.rows import STATS, run
+from fastxent._passes.topk import agreement, top_columns
+from fastxent._scoring.inputs import decoded
 
 # status of a row: what the kernels say of its label (_kernels/labels.pxi), and what else there is
 USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._columns import Columns
+from fastxent._accumulators.keyed import Keyed
+from fastxent._accumulators.means import Means
+from fastxent._accumulators.quantiles import Quantiles
+from fastxent._accumulators.state import keys_of, whole
+from fastxent._accumulators.worst import Worst
 from fastxent._exact import two_product
-from fastxent._keyed import Keyed
-from fastxent._means import Means
-from fastxent._quantiles import Quantiles
-from fastxent._state import keys_of, whole
-from fastxent._worst import Worst
+from fastxent._scoring.columns import Columns
 
 # counts, which merge by addition
 COUNTS = ("rows", "ignored", "invalid", "nonfinite", "masked", "infinite")

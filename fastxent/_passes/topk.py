@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import Logits
 from fastxent._dispatch import kernels
-from fastxent._rows import SERIAL_ELEMENTS
+from fastxent._passes.rows import SERIAL_ELEMENTS
 from fastxent._threads import get_num_threads
 
 

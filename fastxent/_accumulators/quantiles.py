@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._state import keys_of, pack, unpack, whole
+from fastxent._accumulators.state import keys_of, pack, unpack, whole
 
 LIMIT = 1 << 20  # values that are kept; fixed in the state's format
 PREFIX_BITS = 19  # 1 of sign, 11 of exponent, 7 of fraction

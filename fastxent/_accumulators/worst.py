@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._state import keys_of, pack, unpack
+from fastxent._accumulators.state import keys_of, pack, unpack
 
 
 class Worst:

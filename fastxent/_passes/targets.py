@@ -24,7 +24,7 @@ from fastxent._arrays import (
     to_numpy,
 )
 from fastxent._dispatch import kernels
-from fastxent._rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._passes.rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS
 from fastxent._threads import default_floats, get_num_threads
 
 SOFT = 256  # _kernels/targets.pxi
@@ -179,7 +179,7 @@ def run_targets(
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
 
-    As `_rows.run`, with probabilities for labels, sample weights and the gradient, of x's shape.
+    As `rows.run`, with probabilities for labels, sample weights and the gradient, of x's shape.
 
     Raises
     ------

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastxent import _dispatch
+from fastxent._accumulators.curve import Curve
+from fastxent._accumulators.keyed import Keyed
+from fastxent._accumulators.means import Means
+from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import entropy, exp, exps, mutual_information
-from fastxent._curve import Curve
 from fastxent._exact import SCALE, to_float
-from fastxent._keyed import Keyed
-from fastxent._means import Means
-from fastxent._parts import Layout
-from fastxent._quotients import cluster_error, mean_error, quotients, weighted_error
+from fastxent._scoring.parts import Layout
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastxent import _dispatch
-from fastxent._compared import EDGES, PairLayout
+from fastxent._accumulators.keyed import Keyed
+from fastxent._accumulators.means import Means
+from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import exp, exps
 from fastxent._exact import SCALE, to_float
-from fastxent._keyed import Keyed
-from fastxent._means import Means
-from fastxent._quotients import cluster_error, mean_error, quotients, weighted_error
+from fastxent._scoring.compared import EDGES, PairLayout
 from fastxent._version import __version__
 from fastxent.comparison_results import Apart, Bucket, ComparedGroups, Comparison
 

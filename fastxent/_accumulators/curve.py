@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._keyed import Keyed
-from fastxent._means import Means
-from fastxent._state import keys_of
+from fastxent._accumulators.keyed import Keyed
+from fastxent._accumulators.means import Means
+from fastxent._accumulators.state import keys_of
 
 
 class Curve:

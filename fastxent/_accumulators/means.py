@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._accumulators.state import keys_of, whole
 from fastxent._exact import ExactSums, to_float
-from fastxent._state import keys_of, whole
 
 Columns = Mapping[str, NDArray[np.float64]]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, F32, F64, Logits, as_logits
 from fastxent._dispatch import kernels
-from fastxent._rows import block_rows
+from fastxent._passes.rows import block_rows
 from fastxent.sources.array import ArraySource
 
 INPUTS = ("logits", "log_probs", "probs")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._accumulators.state import keys_of, pack, unpack, whole
 from fastxent._dispatch import kernels
 from fastxent._exact import LIMB_BITS, ExactSum
-from fastxent._state import keys_of, pack, unpack, whole
 
 SPECIAL = 3  # behind a sum's limbs: counts of inf, -inf and NaN
 CARRY_AT = 1 << 29  # additions of 2^32 at most, which 64 bits hold

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._accumulator import Accumulator
 from fastxent._arrays import dtype_name
-from fastxent._checkpoint import Checkpoint
-from fastxent._columns import check_dtype
-from fastxent._progress import progress_bar
-from fastxent._selection import Selection, Shifted
+from fastxent._scoring.accumulator import Accumulator
+from fastxent._scoring.checkpoint import Checkpoint
+from fastxent._scoring.columns import check_dtype
+from fastxent._scoring.progress import progress_bar
+from fastxent._scoring.selection import Selection, Shifted
 from fastxent._threads import get_num_threads
 from fastxent.sources import Source, as_source
 from fastxent.sources.array import ArraySource

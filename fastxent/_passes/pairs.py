@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, CONVERSION_ELEMENTS, F64, Index, Logits
 from fastxent._dispatch import kernels
-from fastxent._rows import BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._passes.rows import BLOCK_ROWS, SERIAL_ELEMENTS
 from fastxent._threads import default_floats, get_num_threads
 
 # statistics of a pair of rows (_kernels/pairs.pxi): a bit each, in the order of the columns of `values`

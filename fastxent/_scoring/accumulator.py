@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from fastxent import _dispatch
-from fastxent._state import keys_of, whole, whole_or_none
+from fastxent._accumulators.state import keys_of, whole, whole_or_none
 from fastxent.results import wrong_rows
 
 FIRST = ("invalid", "nonfinite")
