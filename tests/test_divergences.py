@@ -350,6 +350,51 @@ def test_broadcasting(left, right, axis):
         both(name, q.astype("f4"), p.astype("f4"), axis=axis)
 
 
+# ---- accuracy ----
+
+
+def hard_pair(kind, spread, dtype, c):
+    """Rows and near neighbours, about `spread` apart."""
+    rng = np.random.default_rng(c)
+    p = rng.normal(0, 3, (4, c))
+    if kind == "peaked":
+        p[:, c // 2] += 15
+    elif kind == "masked":
+        p[:, ::3] = -INF
+    elif kind == "offset":
+        p += 700
+    elif kind == "rising":
+        p += np.linspace(0, 60, c)
+    p = p.astype(dtype)
+    q = (p + spread * rng.normal(size=p.shape) + 0.25).astype(dtype)
+    return p, q
+
+
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("kind", ["normal", "peaked", "masked", "offset", "rising"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_logits_accuracy(name, kind, dtype):
+    """The bounds of numerics.md, from a divergence of 1e-16 (float64) or 1e-8 (float32) on."""
+    seen = []
+    for spread in (3e-8, 1e-6, 3e-4, 0.01, 0.3) if dtype == "float64" else (3e-4, 0.01, 0.3):
+        for c in (7, 400):
+            p, q = hard_pair(kind, spread, dtype, c)
+            want = np.asarray(getattr(reference, name)(p, q))
+            error = np.abs(getattr(fx, name)(p, q).astype("f8") - want) / want
+            if dtype == "float64":
+                bound = np.where(want >= 1e-16, 1e-12, np.inf)
+            else:
+                bound = np.where(want >= 1e-3, 1e-6, np.where(want >= 1e-8, 1e-4, np.inf))
+            # beyond the rounding of a - b, which moves log p - log q, the square root of twice the divergence, by as much
+            with np.errstate(invalid="ignore"):
+                lost = np.abs((p.astype("g") - q.astype("g")) - (p - q).astype("g")).astype("f8")
+            bound += 3 * np.nan_to_num(lost).max(1) / np.sqrt(want)
+            assert (error <= bound).all(), (spread, c, error, want)
+            seen += want.tolist()
+    assert min(seen) < (1e-14 if dtype == "float64" else 1e-7)
+    assert max(seen) > 1e-4
+
+
 # ---- arguments ----
 
 

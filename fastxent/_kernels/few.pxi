@@ -52,7 +52,10 @@ cdef inline vec chained(const vec *acc) noexcept nogil:
 
 cdef inline vec both(vec room, vec ok) noexcept nogil:
     """`ok` where room >= 0; 0 elsewhere, for NaN too."""
-    return choose(room, ok, splat(0, ok))
+    if vec is vf:
+        return vf_pick(vf_ge(room, vf_splat(0)), ok, vf_splat(0))
+    else:
+        return vd_pick(vd_ge(room, vd_splat(0)), ok, vd_splat(0))
 
 
 cdef inline vec lane_tops(const char *x, Py_ssize_t n, vec like) noexcept nogil:

@@ -86,11 +86,11 @@ cdef inline vec no_nan(vec x) noexcept nogil:
 
 
 cdef inline vec choose(vec d, vec yes, vec no) noexcept nogil:
-    """`yes` where d >= 0."""
+    """`yes` where d > 0 or +0, `no` where d < 0 or -0."""
     if vec is vf:
-        return vf_pick(vf_ge(d, vf_splat(0)), yes, no)
+        return vf_by_sign(d, yes, no)
     else:
-        return vd_pick(vd_ge(d, vd_splat(0)), yes, no)
+        return vd_by_sign(d, yes, no)
 
 
 cdef inline vec artanh_tail(vec z2) noexcept nogil:

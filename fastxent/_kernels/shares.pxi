@@ -239,7 +239,7 @@ cdef inline void add_shares(
         far[i] = vabs(d) * r
         v = choose(d, q, p) * up * r
         if vec is vf:
-            low[0] = vmax(low[0], -choose(-choose(d, b[i], a[i]), up, v))
+            low[0] = vmax(low[0], -choose(zero - choose(d, b[i], a[i]), up, v))
         # v of the very e, and 1 - e is exact from 1/2 on; further down the ratio says more
         v = choose(v - quarter, up * (one - far[i]), v)
         x[i] = vmax(least(zero), v)
@@ -259,7 +259,7 @@ cdef inline void add_shares(
         if what & (KL | REVERSE):
             rho = vfma(d, d, -(v * phi))
             # 0 in one only
-            y = choose(-choose(difference[i], b[i], a[i]), choose(-w[i], phi, splat(INFINITY, zero)), phi)
+            y = choose(zero - choose(difference[i], b[i], a[i]), choose(zero - w[i], phi, splat(INFINITY, zero)), phi)
             if what & KL:
                 acc[lane] = vfma(w[i], choose(difference[i], y, rho), acc[lane])
             if what & REVERSE:
