@@ -121,6 +121,8 @@ def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> 
     """
     array = to_numpy(x, name)
     dtype = array.dtype
+    if logits_dtype is None and dtype in _KINDS:
+        return Logits(array, _KINDS[dtype], None)  # without the question after bfloat16, which costs 5 µs
     if logits_dtype is not None:
         if logits_dtype != "bfloat16":
             raise ValueError(f"logits_dtype must be None or 'bfloat16', got {logits_dtype!r}")

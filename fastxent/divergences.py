@@ -376,6 +376,8 @@ def _measured(
 
 def _as_sides(given: dict[str, ArrayLike], logits_dtype: str | None) -> dict[str, Logits]:
     """The arrays with their dtypes checked. `logits_dtype` is of the raw ones; another may stand beside them."""
+    if logits_dtype is None:
+        return {name: as_logits(x, name) for name, x in given.items()}
     arrays = {name: to_numpy(x, name) for name, x in given.items()}
     raw = [name for name, a in arrays.items() if a.dtype.itemsize == 2 and a.dtype.kind in "uiV"]
     raw = [name for name in raw if not is_bfloat16(arrays[name].dtype)] or list(arrays)
@@ -388,6 +390,8 @@ def _broadcast(arrays: dict[str, Logits], axis: int) -> tuple[tuple[Logits, ...]
     for name, shape in shapes.items():
         if not shape:
             raise ValueError(f"{name} must have at least one dimension, the classes")
+    if len(set(shapes.values())) == 1:
+        return tuple(arrays.values()), as_axis(axis, len(shape))
     described = " and ".join(f"{name} of shape {shape}" for name, shape in shapes.items())
     try:
         common = np.broadcast_shapes(*shapes.values())

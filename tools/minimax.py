@@ -137,6 +137,23 @@ def exponential_less_one(degree: int) -> None:
     report(f"e^r - 1, degree {degree}, float32", q, lambda r: (r + r**2 * horner(value, r)) / mp.expm1(r) - 1, -b, b)
 
 
+def artanh(terms: int, single: bool) -> None:
+    """log((1 + z) / (1 - z)) = 2 z + z^3 q(z^2) on 0 <= z <= 1/3: log(1 + f) for -1/2 <= f <= 1."""
+    z2_max = mp.mpf(1) / 9 * mp.mpf("1.0001")
+
+    def tail(z2: mp.mpf) -> mp.mpf:
+        z = mp.sqrt(z2)
+        return mp.mpf(2) / 3 if z2 < mp.mpf(10) ** -12 else (2 * mp.atanh(z) - 2 * z) / (z2 * z)
+
+    q = rounded(remez(tail, lambda z2: max(z2, z2_max / 100), terms - 1, mp.mpf(0), z2_max), single)
+
+    def error(z2: mp.mpf) -> mp.mpf:
+        z = mp.sqrt(z2)
+        return (2 + z2 * horner([mp.mpf(c) for c in q], z2)) * z / (2 * mp.atanh(z)) - 1
+
+    report(f"2 artanh, {terms} terms, {'float32' if single else 'float64'}", q, error, mp.mpf(0), z2_max)
+
+
 if __name__ == "__main__":
     exponential(5, True)
     exponential(6, True)
@@ -144,6 +161,8 @@ if __name__ == "__main__":
     exponential(12, False)
     logarithm(7)
     logarithm(8)
+    artanh(4, True)
+    artanh(9, False)
     logarithm_without_division(10)
     exponential_less_one(7)
     for name, bits in (("float32", 24), ("float64", 53)):

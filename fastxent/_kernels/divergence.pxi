@@ -51,6 +51,9 @@ cdef inline double tail_(double r) noexcept nogil:
 
 cdef void merge_spreads(Spread *a, const Spread *b) noexcept nogil:
     """Add the state of what follows."""
+    if not a.s > 0.0:
+        a[0] = b[0]
+        return
     cdef double s = b.s, u = b.u, total, between, left, right, factor
     if a.c < b.c:
         factor = shrink(a.c - b.c)

@@ -168,23 +168,19 @@ cdef inline int64_t is_bad(const PairJob *job, const PairPart *sums) noexcept no
     return sums.part[0].above | (sums.part[1].above if job.sides == 2 else 0)
 
 
-cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
-    """Rows of one segment, from end to end."""
+cdef int64_t pair_row(const PairJob *job, Py_ssize_t row, const Few *few, Py_ssize_t lane) noexcept nogil:
+    """One row of one segment, from end to end, but for what is there in a lane of `few`; the counts of run_pairs."""
     cdef PairPart sums
     cdef Pair pair
-    cdef bint sound
+    cdef bint sound = True, once = False
     cdef int s
-    cdef int64_t bad = 0
-    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
-    for row in range(start, min(start + job.rows_a_task, job.row1)):
-        find_rows(job, row, &pair)
-        if in_one_reading(job):
-            spread_of(job, &pair, 0, 0, &sums, False)
-            if sums.covered[0]:
-                sums.sums[0] = kl_of(&sums.spread[0])
-                write_pair(job, row, True, sums.sums)
-                continue
-            bad += 1
+    find_rows(job, row, &pair)
+    if in_one_reading(job):
+        spread_of(job, &pair, 0, 0, &sums, False)
+        once = sums.covered[0]
+        if once:
+            sums.sums[0] = kl_of(&sums.spread[0])
+    if not once:
         for s in range(job.sides):
             sum_or_spread(job, row, &pair, 0, s, &sums)
             sums.done[s] = sums.covered[s]
@@ -193,9 +189,52 @@ cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
         sound = prepare(job, &sums, &pair)
         pair_sums(job, &pair, sound, left_of(job, &sums), 0, sums.sums)
         put_spreads(job, &sums)
-        write_pair(job, row, sound, sums.sums)
-        bad += is_bad(job, &sums)
-    return bad
+    if few != NULL and sound:
+        for s in range(STATISTICS):
+            if job.what >> s & 1 and few.covered[s][lane]:
+                sums.sums[s] = few.sums[s][lane]
+    write_pair(job, row, sound, sums.sums)
+    if job.shares:
+        return is_bad(job, &sums)
+    return 1 if in_one_reading(job) and not once else 0
+
+
+cdef int64_t few_pairs(const PairJob *job, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Rows of few classes, a vector of them at a time."""
+    cdef Few few
+    cdef double sums[STATISTICS]
+    cdef bint double_ = job.side[0].kind == F64, covered
+    cdef Py_ssize_t lanes = FX_VD if double_ else FX_VF, row = start, count, i
+    cdef int64_t found = 0
+    cdef int s
+    while row < stop:
+        count = min(lanes, stop - row)
+        if double_:
+            few_rows_d(job.side, &job.layout, row, count, job.classes, job.sides, job.shares, job.what, &few)
+        else:
+            few_rows_f(job.side, &job.layout, row, count, job.classes, job.sides, job.shares, job.what, &few)
+        for i in range(count):
+            covered = True
+            for s in range(STATISTICS):
+                sums[s] = few.sums[s][i]
+                covered = covered and (few.covered[s][i] or not job.what >> s & 1)
+            if covered:
+                write_pair(job, row + i, True, sums)
+            else:
+                found += pair_row(job, row + i, &few, i)
+        row += count
+    return found
+
+
+cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
+    """Rows of one segment, from end to end."""
+    cdef int64_t found = 0
+    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task, stop = min(start + job.rows_a_task, job.row1)
+    if 0 < job.classes <= FEW:
+        return few_pairs(job, start, stop)
+    for row in range(start, stop):
+        found += pair_row(job, row, NULL, 0)
+    return found
 
 
 cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept nogil:

@@ -86,11 +86,11 @@ cdef inline vec no_nan(vec x) noexcept nogil:
 
 
 cdef inline vec choose(vec d, vec yes, vec no) noexcept nogil:
-    """`yes` where d >= 0."""
+    """`yes` where d > 0 or +0, `no` where d < 0 or -0."""
     if vec is vf:
-        return vf_pick(vf_ge(d, vf_splat(0)), yes, no)
+        return vf_by_sign(d, yes, no)
     else:
-        return vd_pick(vd_ge(d, vd_splat(0)), yes, no)
+        return vd_by_sign(d, yes, no)
 
 
 cdef inline vec artanh_tail(vec z2) noexcept nogil:
@@ -119,8 +119,10 @@ cdef inline void vhalf_js(const vec *lost, const vec *left, const vec *phi, vec 
 cdef inline void add_vectors(
     const char *p, const char *q,  # in: FX_NI vectors of logits each
     const vec *k, int what,
-    vec *acc,          # in, out: lanes of the first statistic; the next one's are FX_NH further on
-    Py_ssize_t place,  # of the first vector in its group
+    bint fine,         # exponentials need no mending (simd.h)
+    vec *acc,          # in, out (STATISTICS, chains)
+    int chains,
+    Py_ssize_t place,  # of the first vector: it goes to chain place % chains
 ) noexcept nogil:
     cdef vec d[FX_NI]
     cdef vec w[FX_NI]
@@ -139,26 +141,26 @@ cdef inline void add_vectors(
         # both masked: 0, a distance as good as any
         d[i] = (no_nan(a - b) - k[AT_DIFFERENCE]) - k[AT_DIFFERENCE_LO]
         x[i] = vmax(k[AT_FLOOR], choose(d[i], a, b))
-    vexp(x, k[AT_MAGIC], False, w, scale)
+    vexp(x, k[AT_MAGIC], fine, w, scale)
     for i in range(FX_NI):
         w[i] = w[i] * scale[i] * choose(d[i], k[AT_INVERSE], k[AT_INVERSE + 1])
         x[i] = vmax(k[AT_FLOOR_0], -vabs(d[i]))
     vdecay(x, what & (KL | REVERSE) != 0, phi, rho, lost, left)
     for i in range(FX_NI):
-        lane = (place + i) % FX_NH
+        lane = (place + i) % chains
         if what & (KL | REVERSE):
             # beyond the range of the exponential phi = D - 1
             y = phi[i] + (vabs(d[i]) + x[i])
             if what & KL:
                 acc[lane] = vfma(w[i], choose(d[i], y, rho[i]), acc[lane])
             if what & REVERSE:
-                acc[FX_NH + lane] = vfma(w[i], choose(d[i], rho[i], y), acc[FX_NH + lane])
+                acc[chains + lane] = vfma(w[i], choose(d[i], rho[i], y), acc[chains + lane])
         if what & TV:
-            acc[3 * FX_NH + lane] = vfma(w[i], lost[i], acc[3 * FX_NH + lane])
+            acc[3 * chains + lane] = vfma(w[i], lost[i], acc[3 * chains + lane])
     if what & JS:
         vhalf_js(lost, left, phi, x)
         for i in range(FX_NI):
-            lane = 2 * FX_NH + (place + i) % FX_NH
+            lane = 2 * chains + (place + i) % chains
             acc[lane] = vfma(w[i], x[i], acc[lane])
 
 
@@ -176,7 +178,7 @@ cdef inline void pair_run(
         a = group_at(p, False, p.start, g, FX_NV * step, NULL, p_tail)
         b = group_at(q, False, q.start, g, FX_NV * step, NULL, q_tail)
         for v in range(FX_NV // FX_NI):
-            add_vectors(a + v * FX_NI * step, b + v * FX_NI * step, k, what, acc, v * FX_NI)
+            add_vectors(a + v * FX_NI * step, b + v * FX_NI * step, k, what, False, acc, FX_NH, v * FX_NI)
     for s in range(STATISTICS):
         if what >> s & 1:
             for v in range(FX_NH):

@@ -181,8 +181,9 @@ cdef void merge_shares(Partial *a, const Partial *b) noexcept nogil:
 cdef inline void add_entropies(
     const vec *p,      # in (FX_NI,)
     const vec *k,
-    vec *acc,          # in, out: sums of -p log p and of p where p <= 1/2, of p elsewhere; FX_NH apart
-    Py_ssize_t place,  # of the first vector in its group
+    vec *acc,          # in, out (3, chains): sums of -p log p and of p where p <= 1/2, of p elsewhere
+    int chains,
+    Py_ssize_t place,  # of the first vector: it goes to chain place % chains
 ) noexcept nogil:
     cdef vec x[FX_NI]
     cdef vec f[FX_NI]
@@ -195,21 +196,22 @@ cdef inline void add_entropies(
         x[i] = vmax(least(zero), share[i])
     vsplit(x, f, e)
     for i in range(FX_NI):
-        lane = (place + i) % FX_NH
+        lane = (place + i) % chains
         s = f[i] / (splat(2, zero) + f[i])
         z = s * s
         t = vfma(f[i], s, -(s * z * artanh_tail(z)))
         d = vfma(splat(LIFT, zero) - e[i], ln2, t - f[i])
         t = splat(power_of_two(LIFT - 1), zero) - share[i]
         acc[lane] = vfma(share[i], choose(t, d, zero), acc[lane])
-        acc[FX_NH + lane] = acc[FX_NH + lane] + choose(t, share[i], zero)
-        acc[2 * FX_NH + lane] = acc[2 * FX_NH + lane] + choose(t, zero, share[i])
+        acc[chains + lane] = acc[chains + lane] + choose(t, share[i], zero)
+        acc[2 * chains + lane] = acc[2 * chains + lane] + choose(t, zero, share[i])
 
 
 cdef inline void add_shares(
     const vec *a, const vec *b,  # in (FX_NI,): p and q
     const vec *k, int what,
-    vec *acc,
+    vec *acc,                    # in, out (STATISTICS, chains)
+    int chains,
     vec *low,                    # in, out: least ratio of two probabilities above 0, lifted, with its sign turned
     Py_ssize_t place,
 ) noexcept nogil:
@@ -237,13 +239,13 @@ cdef inline void add_shares(
         far[i] = vabs(d) * r
         v = choose(d, q, p) * up * r
         if vec is vf:
-            low[0] = vmax(low[0], -choose(-choose(d, b[i], a[i]), up, v))
+            low[0] = vmax(low[0], -choose(zero - choose(d, b[i], a[i]), up, v))
         # v of the very e, and 1 - e is exact from 1/2 on; further down the ratio says more
         v = choose(v - quarter, up * (one - far[i]), v)
         x[i] = vmax(least(zero), v)
     vsplit(x, f, e)
     for i in range(FX_NI):
-        lane = (place + i) % FX_NH
+        lane = (place + i) % chains
         d = far[i]
         n = splat(LIFT_RATIO, zero) - e[i]
         # f = -e down to v = 1/2
@@ -257,11 +259,11 @@ cdef inline void add_shares(
         if what & (KL | REVERSE):
             rho = vfma(d, d, -(v * phi))
             # 0 in one only
-            y = choose(-choose(difference[i], b[i], a[i]), choose(-w[i], phi, splat(INFINITY, zero)), phi)
+            y = choose(zero - choose(difference[i], b[i], a[i]), choose(zero - w[i], phi, splat(INFINITY, zero)), phi)
             if what & KL:
                 acc[lane] = vfma(w[i], choose(difference[i], y, rho), acc[lane])
             if what & REVERSE:
-                acc[FX_NH + lane] = vfma(w[i], choose(difference[i], rho, y), acc[FX_NH + lane])
+                acc[chains + lane] = vfma(w[i], choose(difference[i], rho, y), acc[chains + lane])
         if what & (JS | TV):
             h = d * half
             if what & JS:
@@ -269,9 +271,9 @@ cdef inline void add_shares(
                 t = z * z
                 t = vfma(h, z, z * t * artanh_tail(t))
                 t = vfma((one - h) * t, two, two * h * h)
-                acc[2 * FX_NH + lane] = vfma(w[i], vfma(-v, phi, t), acc[2 * FX_NH + lane])
+                acc[2 * chains + lane] = vfma(w[i], vfma(-v, phi, t), acc[2 * chains + lane])
             if what & TV:
-                acc[3 * FX_NH + lane] = vfma(w[i], d, acc[3 * FX_NH + lane])
+                acc[3 * chains + lane] = vfma(w[i], d, acc[3 * chains + lane])
 
 
 cdef inline bint share_segment(
@@ -313,9 +315,9 @@ cdef inline bint share_segment(
                     for v in range(FX_NI):
                         x[s * FX_NI + v] = load(p[s] + (h * FX_NI + v) * sizeof(vec), native(like), like)
                 if sides == 1:
-                    add_entropies(x, k, acc, h * FX_NI)
+                    add_entropies(x, k, acc, FX_NH, h * FX_NI)
                 else:
-                    add_shares(x, x + FX_NI, k, what, acc, &low, h * FX_NI)
+                    add_shares(x, x + FX_NI, k, what, acc, FX_NH, &low, h * FX_NI)
         for s in range(STATISTICS):
             for v in range(FX_NH):
                 if vec is vf:

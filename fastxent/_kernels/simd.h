@@ -185,6 +185,24 @@ FX_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 FX_INLINE vl vd_eq(vd a, vd b) { return a == b; }
 FX_INLINE vf vf_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 FX_INLINE vd vd_pick(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
+/* by the sign bit of d, which needs no comparison: `yes` where it is clear, +0 included, `no` where it is set, -0 included */
+#if defined(__AVX512F__) && FX_VBYTES == 64
+FX_INLINE vf vf_by_sign(vf d, vf yes, vf no) {
+    return (vf)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)d), (__m512)yes, (__m512)no);
+}
+FX_INLINE vd vd_by_sign(vd d, vd yes, vd no) {
+    return (vd)_mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)d), (__m512d)yes, (__m512d)no);
+}
+#elif defined(__AVX__) && FX_VBYTES == 32
+FX_INLINE vf vf_by_sign(vf d, vf yes, vf no) { return (vf)_mm256_blendv_ps((__m256)yes, (__m256)no, (__m256)d); }
+FX_INLINE vd vd_by_sign(vd d, vd yes, vd no) { return (vd)_mm256_blendv_pd((__m256d)yes, (__m256d)no, (__m256d)d); }
+#elif defined(__AVX__) && FX_VBYTES == 16
+FX_INLINE vf vf_by_sign(vf d, vf yes, vf no) { return (vf)_mm_blendv_ps((__m128)yes, (__m128)no, (__m128)d); }
+FX_INLINE vd vd_by_sign(vd d, vd yes, vd no) { return (vd)_mm_blendv_pd((__m128d)yes, (__m128d)no, (__m128d)d); }
+#else
+FX_INLINE vf vf_by_sign(vf d, vf yes, vf no) { return vf_pick((vi)d < 0, no, yes); }
+FX_INLINE vd vd_by_sign(vd d, vd yes, vd no) { return vd_pick((vl)d < 0, no, yes); }
+#endif
 FX_INLINE vf vf_without(vf x, const int32_t *label, int32_t j) { /* -inf where the label is j */
     vi hole = *(const vi *)__builtin_assume_aligned(label, FX_VBYTES) == j;
     return vf_pick(hole, vf_splat(-INFINITY), x);

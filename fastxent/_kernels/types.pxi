@@ -49,6 +49,8 @@ cdef extern from "simd.h" nogil:
     vd vd_max(vd, vd)
     vf vf_fma(vf, vf, vf)
     vd vd_fma(vd, vd, vd)
+    vf vf_by_sign(vf, vf, vf)
+    vd vd_by_sign(vd, vd, vd)
     vf vf_pick(vi, vf, vf)
     vd vd_pick(vl, vd, vd)
     void vf_exp(const vf *, vf, int, vf *, vf *)
