@@ -17,6 +17,7 @@ from fastxent._dispatch import kernels
 
 SCALE = 1074  # a sum is an integer times 2^-SCALE
 LIMB_BITS = 32
+_UNIT = 1 << SCALE
 
 
 class ExactSum:
@@ -33,29 +34,34 @@ class ExactSum:
     1.0
     """
 
-    __slots__ = ("_limbs", "nan", "negative", "positive", "total")
+    __slots__ = ("_limbs", "_touched", "nan", "negative", "positive", "total")
 
     def __init__(self) -> None:
         self._limbs: NDArray[np.int64] = np.zeros(kernels.exact_size, np.int64)
+        self._touched = False  # whether the limbs may hold what `total` does not
         self.total = 0
         self.positive = self.negative = self.nan = 0
 
     def add(self, values: NDArray[Any]) -> None:
         """Add contiguous float32 or float64 values."""
+        self._touched = True
         kernels.add_exact(self._limbs, values)
 
     def add_limbs(self, limbs: NDArray[np.int64]) -> None:
         """Add limbs that the kernels have filled."""
         *numbers, positive, negative, nan_ = limbs.tolist()
-        self.total += sum(limb << (LIMB_BITS * i) for i, limb in enumerate(numbers) if limb)
+        for i in limbs[:-3].nonzero()[0].tolist():  # few: a small call must not pay for all
+            self.total += numbers[i] << (LIMB_BITS * i)
         self.positive += positive
         self.negative += negative
         self.nan += nan_
 
     def settle(self) -> None:
         """Bring what was added into the integer `total` and the counts."""
-        self.add_limbs(self._limbs)
-        self._limbs[:] = 0
+        if self._touched:
+            self.add_limbs(self._limbs)
+            self._limbs[:] = 0
+            self._touched = False
 
     def take(self, other: ExactSum) -> None:
         """Add a settled sum."""
@@ -82,12 +88,12 @@ class ExactSum:
     def fraction(self) -> Fraction:
         """The finite part, exactly."""
         self.settle()
-        return Fraction(self.total, 1 << SCALE)
+        return Fraction(self.total, _UNIT)
 
     def value(self) -> float:
         """The sum, rounded once."""
         special = self.special()
-        return to_float(self.fraction()) if special is None else special
+        return quotient(self.total, _UNIT) if special is None else special
 
     def mean(self, weight: int | Fraction) -> float:
         """The sum over `weight`, rounded once; as IEEE division for a weight of 0."""
@@ -98,7 +104,7 @@ class ExactSum:
             return nan if self.total == 0 else inf if self.total > 0 else -inf
         if special is not None:
             return special if weight > 0 else -special
-        return to_float(self.fraction() / weight)
+        return quotient(self.total * weight.denominator, weight.numerator * _UNIT)
 
     def state(self) -> list[str | int]:
         """JSON-able: the integer as text (JSON numbers end at 2^53), then the three counts."""
@@ -117,10 +123,15 @@ class ExactSum:
 
 def to_float(x: Fraction) -> float:
     """The nearest float64; infinity beyond its range."""
+    return quotient(x.numerator, x.denominator)
+
+
+def quotient(numerator: int, denominator: int) -> float:
+    """The float64 nearest to a quotient; infinity beyond its range. Python's division of integers rounds once."""
     try:
-        return x.numerator / x.denominator
+        return numerator / denominator
     except OverflowError:
-        return inf if x > 0 else -inf
+        return inf if (numerator > 0) == (denominator > 0) else -inf
 
 
 def two_product(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -68,12 +68,12 @@ class Divisor:
 
     def __init__(self, block: int, weighted: bool) -> None:
         self.row_weights: NDArray[np.float64] | None = np.empty(block) if weighted else None
-        self._total = ExactSum()
+        self._total = ExactSum() if weighted else None
         self.used = 0  # rows, but for those of weight 0
 
     def add(self, rows: int, left_out: int) -> None:
         """Add a block, whose weights are in `row_weights`."""
-        if self.row_weights is None:
+        if self.row_weights is None or self._total is None:
             self.used += rows - left_out
         else:
             self._total.add(self.row_weights[:rows])
@@ -81,7 +81,7 @@ class Divisor:
 
     def exactly(self) -> int | Fraction | None:
         """The divisor; None where it is not finite."""
-        if self.row_weights is None:
+        if self._total is None:
             return self.used
         return None if self._total.special() is not None else self._total.fraction()
 

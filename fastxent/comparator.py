@@ -325,4 +325,4 @@ def _ranges(rows: int, columns: int, itemsize: int) -> list[tuple[int, int]]:
 def _part(x: Logits, start: int, stop: int) -> Logits:
     """Some rows, in C order, the class axis contiguous."""
     array = x.array if x.array.ndim > 1 else x.array[None]
-    return replace(x, array=ArraySource(array).read(start, stop))
+    return x._replace(array=ArraySource(array).read(start, stop))

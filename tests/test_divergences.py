@@ -385,7 +385,7 @@ def test_logits_accuracy(name, kind, dtype):
                 bound = np.where(want >= 1e-16, 1e-12, np.inf)
             else:
                 bound = np.where(want >= 1e-3, 1e-6, np.where(want >= 1e-8, 1e-4, np.inf))
-            # beyond the rounding of a - b, which moves log p - log q, the square root of twice the divergence, by as much
+            # beyond the rounding of a - b, which moves log p - log q, the root of twice the divergence, by as much
             with np.errstate(invalid="ignore"):
                 lost = np.abs((p.astype("g") - q.astype("g")) - (p - q).astype("g")).astype("f8")
             bound += 3 * np.nan_to_num(lost).max(1) / np.sqrt(want)

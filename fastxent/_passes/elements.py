@@ -6,13 +6,12 @@ bring what they cannot read as it lies into small buffers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._arrays import BF16, F32, F64, as_logits
+from fastxent._arrays import BF16, F32, F64, FLOAT32, FLOAT64, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
 from fastxent._threads import get_num_threads
@@ -33,8 +32,7 @@ SERIAL_ELEMENTS = 1 << 16
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(NamedTuple):
     """An array, and how the kernels read it."""
 
     array: Array
@@ -43,7 +41,7 @@ class Operand:
     @property
     def result_dtype(self) -> np.dtype[Any]:
         """float64 for float64 and integers, float32 otherwise."""
-        return np.dtype(np.float32 if self.code & ~_SWAPPED < F64 else np.float64)
+        return FLOAT32 if self.code & ~_SWAPPED < F64 else FLOAT64
 
     def broadcast(self, name: str, shape: tuple[int, ...], whose: str) -> Operand:
         """The operand repeated to a shape, by zero strides."""
@@ -58,8 +56,8 @@ def as_operand(x: Any, name: str) -> Operand:
     """Check the dtype of an array-like of real numbers; TypeError for any other."""
     found = as_logits(x, name)
     dtype = found.array.dtype
-    if found.kind == BF16:
-        return Operand(found.array, BF16)
+    if found.kind == BF16 or found.convert is None:
+        return Operand(found.array, found.kind)
     return Operand(found.array, _CODES[dtype.str[1:]] + (0 if dtype.isnative else _SWAPPED))
 
 
@@ -81,20 +79,18 @@ def run(
     float32 and narrower operands are computed in float32, unless one of them all is float64. Integers beside them are
     taken for float32: targets are 0 or 1.
     """
-    inputs = (x, target, weight, pos_weight)
-    single_out = x.result_dtype == np.float32
-    single = single_out and not any(o is not None and o.code & ~_SWAPPED == F64 for o in inputs)
+    single = single_out = x.result_dtype is FLOAT32
     results = F32 if single_out else F64
+    arrays: list[Array | None] = [x.array, None, None, None, out, gradient]
+    codes = [x.code, 0, 0, 0, results, results]
+    for place, operand in enumerate((target, weight, pos_weight), 1):
+        if operand is not None:
+            arrays[place], codes[place] = operand
+            single = single and operand.code & ~_SWAPPED != F64
     elements = kernels.Elements(
-        function,
-        [*(None if o is None else o.array for o in inputs), out, gradient],
-        [*(0 if o is None else o.code for o in inputs), results, results],
-        single,
-        single_out,
-        constants=constants,
-        divisor=divisor,
+        function, arrays, codes, single, single_out, constants=constants, divisor=divisor
     )
-    threads = get_num_threads()
+    threads = 1 if elements.count < SERIAL_ELEMENTS else get_num_threads()
     for start in range(0, elements.count, BLOCK_ELEMENTS):
         stop = min(start + BLOCK_ELEMENTS, elements.count)
         sums = None

@@ -62,7 +62,8 @@ def run(
     Results go to `out`, laid out as the array, or to `flat` (and `row_weights`, `stats`, `status`), which hold one
     block, BLOCK_ROWS at most, and are overwritten by the next.
     """
-    threads = get_num_threads() if threads is None else threads
+    if threads is None:
+        threads = 1 if x.array.size < SERIAL_ELEMENTS else get_num_threads()
     aside = False
     if out is not None and x.convert is not None and out.ndim == x.array.ndim:
         # as the pieces have it; where they join axes, a block's outputs are brought to their places afterwards

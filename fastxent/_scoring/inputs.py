@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
@@ -71,7 +71,7 @@ class Inputs:
         x = as_logits(logits, name, logits_dtype)
         array = x.array
         if self.binary:
-            return replace(x, array=array[..., None] if array.ndim < 2 or array.shape[-1] != 1 else array)
+            return x._replace(array=array[..., None] if array.ndim < 2 or array.shape[-1] != 1 else array)
         if array.ndim == 0 or array.shape[-1] == 0:
             raise ValueError(f"{name} of shape {array.shape} has no class")
         if self.classes is None:
@@ -80,7 +80,7 @@ class Inputs:
             raise ValueError(
                 f"classes is {self.classes}, but {name} of shape {array.shape} has fewer columns"
             )
-        return replace(x, array=array[..., : self.classes])
+        return x._replace(array=array[..., : self.classes])
 
     def width(self, columns: int) -> int:
         """The number of classes of scores of so many columns."""
@@ -108,7 +108,7 @@ class Inputs:
         source = ArraySource(array)
         for start in range(0, rows, max(1, size)):
             stop = min(start + size, rows)
-            yield start, stop, self.convert(replace(x, array=source.read(start, stop)), first_row + start)
+            yield start, stop, self.convert(x._replace(array=source.read(start, stop)), first_row + start)
 
     def convert(self, x: Logits, first_row: int = 0, name: str = "logits") -> Logits:
         """A block (n, columns) as logits (n, C); itself where it is read as it lies."""
