@@ -1,0 +1,70 @@
+"""Every public function beside the usual way to write it with NumPy, SciPy or scikit-learn, small arrays included.
+
+The two take turns, and the ratio of their best times counts: above 1 fastxent is faster. `--bench-threads` goes for
+fastxent alone, for NumPy and SciPy have one thread here. Results are compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from settings import Settings
+
+pytest.importorskip("scipy", reason="the usual way is SciPy's")
+pytest.importorskip("sklearn", reason="the usual way is scikit-learn's")
+from usual import FUNCTIONS, Inputs
+
+# rows, classes; those of more than --bench-mb are left out
+SHAPES = ((32, 10), (32, 1000), (1000, 10), (1000, 1000), (100_000, 10), (64, 32768), (1_000_000, 10), (1, 10_000_000),
+          (10_000, 10_000))  # fmt: skip
+SECONDS = 0.3  # for each of the two
+# of labels alone, whose table has the square of the classes for its cells
+MOST_CLASSES = {"contingency_table": 1000, "mutual_info_score": 1000}
+# relative; float32 as the usual way rounds it
+TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
+
+
+@lru_cache(maxsize=1)
+def _inputs(rows: int, classes: int, dtype: str) -> Inputs:
+    return Inputs(rows, classes, dtype)
+
+
+def _best(call: Callable[[], Any], times: int, clock: Callable[[], float]) -> float:
+    start = clock()
+    for _ in range(times):
+        call()
+    return (clock() - start) / times
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_beside_the_usual_way(benchmark: Any, name: str, shape: tuple[int, int], dtype: str, settings: Settings) -> None:
+    rows, classes = shape
+    if rows * classes * np.dtype(dtype).itemsize > settings.mb << 20 or classes > MOST_CLASSES.get(name, classes):
+        pytest.skip("too large")
+    data = _inputs(rows, classes, dtype)
+    ours, usual = FUNCTIONS[name](data)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # the peers'
+        np.testing.assert_allclose(ours(), usual(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        one = max(_best(usual, 1, time.perf_counter), 1e-7)
+        times = max(1, min(1000, int(1e-3 / one)))
+        best = [float("inf"), float("inf")]
+        spent = 0.0
+        while spent < 2 * SECONDS:
+            for i, call in enumerate((ours, usual)):
+                took = _best(call, times, settings.clock)
+                best[i] = min(best[i], took)
+                spent += max(took, 1e-9) * times
+        benchmark.extra_info.update(
+            function=name, shape=f"{rows}x{classes}", dtype=dtype, usual_over_ours=best[1] / best[0],
+            microseconds=best[0] * 1e6, threads=settings.threads,
+        )  # fmt: skip
+        benchmark.pedantic(ours, rounds=1)

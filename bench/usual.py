@@ -1,0 +1,133 @@
+"""What people write today with NumPy, SciPy and scikit-learn for each public function, from small arrays to large ones.
+
+An entry makes its inputs from a number of rows and classes, and gives two calls of the same meaning: fastxent's and the
+usual one. `bench_usual.py` times them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.special
+import scipy.stats
+import sklearn.metrics
+from numpy.typing import NDArray
+
+import fastxent as fx
+
+Array = NDArray[Any]
+Calls = tuple[Callable[[], Any], Callable[[], Any]]
+
+
+class Inputs:
+    """Arrays of one shape, made once and shared by the functions."""
+
+    def __init__(self, rows: int, classes: int, dtype: str) -> None:
+        rng = np.random.default_rng(1)
+        self.classes = classes
+        self.x: Array = rng.standard_normal((rows, classes), np.float32).astype(dtype)
+        self.y: Array = self.x + np.asarray(0.1 * rng.standard_normal((rows, classes), np.float32), dtype)
+        self.labels: Array = rng.integers(0, classes, rows)
+        self.p, self.q = (np.asarray(scipy.special.softmax(a, axis=1), dtype) for a in (self.x, self.y))
+        self.weights: Array = rng.random(classes) + 0.5
+        self.b: Array = rng.random((rows, classes)).astype(dtype)
+        self.targets: Array = (self.x > 0).astype(dtype)  # of each element, for binary losses
+
+    def picked(self, a: Array) -> Array:
+        """The label's element of each row."""
+        return a[np.arange(len(a)), self.labels]
+
+    def log_p(self, a: Array) -> Array:
+        return scipy.special.log_softmax(a, axis=1)
+
+
+def _kl(p: Array, log_p: Array, log_q: Array) -> Array:
+    return np.sum(p * (log_p - log_q), axis=1)
+
+
+def _weighted_mean(data: Inputs) -> Any:
+    w = data.weights[data.labels]
+    return np.sum(w * -data.picked(data.log_p(data.x))) / np.sum(w)
+
+
+def _smoothed(data: Inputs) -> Any:
+    log_p = data.log_p(data.x)
+    return -np.mean(0.9 * data.picked(log_p) + 0.1 * log_p.mean(axis=1))
+
+
+def _gradient(data: Inputs) -> Any:
+    gradient = scipy.special.softmax(data.x, axis=1)
+    gradient[np.arange(len(gradient)), data.labels] -= 1
+    return gradient / len(gradient)
+
+
+def _binary(data: Inputs) -> Any:
+    x, y = data.x, data.targets
+    return np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x))))
+
+
+def _binary_of_probabilities(data: Inputs) -> Any:
+    p, y = data.p, data.targets
+    return -np.mean(y * np.log(p) + (1 - y) * np.log1p(-p))
+
+
+def _table(data: Inputs) -> Any:
+    n = data.classes
+    return np.bincount(data.labels * n + data.labels[::-1], minlength=n * n).reshape(n, n)
+
+
+# name: what makes the two calls. Functions of elements, of rows, of labels
+FUNCTIONS: dict[str, Callable[[Inputs], Calls]] = {
+    "sigmoid": lambda d: (lambda: fx.sigmoid(d.x), lambda: scipy.special.expit(d.x)),
+    "log_sigmoid": lambda d: (lambda: fx.log_sigmoid(d.x), lambda: scipy.special.log_expit(d.x)),
+    "logit": lambda d: (lambda: fx.logit(d.p), lambda: scipy.special.logit(d.p)),
+    "surprisal": lambda d: (lambda: fx.surprisal(d.p), lambda: -np.log(d.p)),
+    "binary_cross_entropy": lambda d: (
+        lambda: fx.binary_cross_entropy(d.p, d.targets), lambda: _binary_of_probabilities(d)),
+    "binary_cross_entropy_with_logits": lambda d: (
+        lambda: fx.binary_cross_entropy_with_logits(d.x, d.targets), lambda: _binary(d)),
+    "logsumexp": lambda d: (lambda: fx.logsumexp(d.x, axis=1), lambda: scipy.special.logsumexp(d.x, axis=1)),
+    "logsumexp, all axes": lambda d: (lambda: fx.logsumexp(d.x), lambda: scipy.special.logsumexp(d.x)),
+    "logsumexp, weighted": lambda d: (
+        lambda: fx.logsumexp(d.x, axis=1, b=d.b), lambda: scipy.special.logsumexp(d.x, axis=1, b=d.b)),
+    "softmax": lambda d: (lambda: fx.softmax(d.x, axis=1), lambda: scipy.special.softmax(d.x, axis=1)),
+    "log_softmax": lambda d: (lambda: fx.log_softmax(d.x, axis=1), lambda: d.log_p(d.x)),
+    "cross_entropy": lambda d: (
+        lambda: fx.cross_entropy(d.x, d.labels), lambda: -np.mean(d.picked(d.log_p(d.x)))),
+    "cross_entropy, class weights": lambda d: (
+        lambda: fx.cross_entropy(d.x, d.labels, d.weights), lambda: _weighted_mean(d)),
+    "cross_entropy, smoothed": lambda d: (
+        lambda: fx.cross_entropy(d.x, d.labels, label_smoothing=0.1), lambda: _smoothed(d)),
+    "cross_entropy, class probabilities": lambda d: (
+        lambda: fx.cross_entropy(d.x, d.q), lambda: -np.mean(np.sum(d.q * d.log_p(d.x), axis=1))),
+    "cross_entropy, of probabilities": lambda d: (
+        lambda: fx.cross_entropy(d.p, d.q, from_logits=False), lambda: -np.mean(np.sum(d.q * np.log(d.p), axis=1))),
+    "cross_entropy, gradient": lambda d: (
+        lambda: fx.cross_entropy(d.x, d.labels, return_grad=True)[1], lambda: _gradient(d)),
+    "nll_loss": lambda d: (lambda: fx.nll_loss(d.x, d.labels), lambda: -np.mean(d.picked(d.x))),
+    "log_loss": lambda d: (
+        lambda: fx.log_loss(d.labels, d.p, labels=range(d.classes)),
+        lambda: sklearn.metrics.log_loss(d.labels, d.p, labels=range(d.classes))),
+    "entropy": lambda d: (lambda: fx.entropy(d.p), lambda: scipy.stats.entropy(d.p, axis=1)),
+    "entropy_with_logits": lambda d: (
+        lambda: fx.entropy_with_logits(d.x), lambda: scipy.stats.entropy(scipy.special.softmax(d.x, axis=1), axis=1)),
+    "kl_divergence": lambda d: (lambda: fx.kl_divergence(d.p, d.q), lambda: scipy.stats.entropy(d.p, d.q, axis=1)),
+    "kl_divergence_with_logits": lambda d: (
+        lambda: fx.kl_divergence_with_logits(d.x, d.y),
+        lambda: _kl(scipy.special.softmax(d.x, axis=1), d.log_p(d.x), d.log_p(d.y))),
+    "js_divergence": lambda d: (
+        lambda: fx.js_divergence(d.p, d.q),
+        lambda: 0.5 * (scipy.stats.entropy(d.p, 0.5 * (d.p + d.q), axis=1)
+                       + scipy.stats.entropy(d.q, 0.5 * (d.p + d.q), axis=1))),
+    "js_divergence_with_logits": lambda d: (
+        lambda: fx.js_divergence_with_logits(d.x, d.y),
+        lambda: scipy.spatial.distance.jensenshannon(
+            scipy.special.softmax(d.x, axis=1), scipy.special.softmax(d.y, axis=1), axis=1) ** 2),
+    "contingency_table": lambda d: (
+        lambda: fx.contingency_table(d.labels, d.labels[::-1], shape=(d.classes, d.classes)), lambda: _table(d)),
+    "mutual_info_score": lambda d: (
+        lambda: fx.mutual_info_score(d.labels, d.labels[::-1]),
+        lambda: sklearn.metrics.mutual_info_score(d.labels, d.labels[::-1])),
+}  # fmt: skip
