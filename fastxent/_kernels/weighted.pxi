@@ -3,6 +3,13 @@
 # A row is cut into segments of SEGMENT columns, each with the largest counting x as its reference, and the segments are
 # merged in order. Sums are pairs of doubles (Knuth's two-sum), and near the reference b e^d = b + b expm1(d): so neither the
 # small terms beside a large one lose digits, nor a difference of nearly equal terms. A weight of 0 leaves its element out.
+#
+# The ordinary segment goes through vectors, in 16 lanes whatever the width of a register, lane by lane a pair of doubles,
+# and the lanes are added in their order. What has an infinity, a NaN, a weight of extreme size or terms that underflow,
+# which another's cancelling may bring to light, goes element by element.
+
+cdef enum:
+    WEIGHED_LANES = 16
 
 # what a segment leaves behind; doubles all, for it lies in an array of the caller's
 cdef struct Weighed:
@@ -24,7 +31,7 @@ cdef inline double special_term(double x, double b) noexcept nogil:
     return INFINITY if b > 0.0 else -INFINITY
 
 
-cdef inline void weigh_segment(const double *x, const double *b, Py_ssize_t n, Weighed *out) noexcept nogil:
+cdef void weigh_elements(const double *x, const double *b, Py_ssize_t n, Weighed *out) noexcept nogil:
     cdef Py_ssize_t j
     cdef int64_t e
     cdef double d, d_lo, p
@@ -50,6 +57,109 @@ cdef inline void weigh_segment(const double *x, const double *b, Py_ssize_t n, W
             p = exp_reduced(d, d_lo, &e)
             add_to_pair(pair, scaled(b[j] * p, e))
     out.hi, out.lo = pair[0], pair[1]
+
+
+cdef inline void lane_add(vd *hi, vd *lo, vd x) noexcept nogil:
+    """Add to pairs of doubles, lane by lane (two_sum)."""
+    cdef vd t = hi[0] + x
+    cdef vd y = t - hi[0]
+    lo[0] = lo[0] + ((hi[0] - (t - y)) + (x - y))
+    hi[0] = t
+
+
+cdef inline void weigh_lanes(const double *x, const double *b, double top, vd *hi, vd *lo) noexcept nogil:
+    """Add the terms of FX_NI vectors of ordinary elements."""
+    cdef vd d[FX_NI]
+    cdef vd d_lo[FX_NI]
+    cdef vd e[FX_NI]
+    cdef vd scale[FX_NI]
+    cdef vd y, t, weight, zero = vd_splat(0), floor_ = floor_of(0, zero)
+    cdef vl near[FX_NI]
+    cdef vl some = vd_ge(vd_splat(-1), zero)
+    cdef Py_ssize_t i
+    for i in range(FX_NI):
+        y = vd_load(x + i * FX_VD)
+        t = y - vd_splat(top)
+        weight = t - y
+        d_lo[i] = (y - (t - weight)) + (vd_splat(-top) - weight)
+        near[i] = vd_ge(t, vd_splat(-0.5)) & ~vd_eq(vd_load(b + i * FX_VD), zero)
+        some = some | near[i]
+        d[i] = vd_max(floor_, t)
+    vd_exp(d, magic_of(0, zero), True, e, scale)
+    for i in range(FX_NI):
+        y = vd_load(b + i * FX_VD) * (e[i] * scale[i])
+        # where -inf was d is at its floor, and d_lo is NaN
+        t = vd_fma(y, d_lo[i], y)
+        lane_add(hi + i, lo + i, vd_pick(near[i] | vd_eq(d[i], floor_), zero, t))
+    if not vl_any(some):
+        return
+    vd_expm1(d, e)
+    for i in range(FX_NI):
+        weight = vd_only(near[i], vd_load(b + i * FX_VD))
+        lane_add(hi + i, lo + i, weight)
+        lane_add(hi + i, lo + i, vd_only(near[i], weight * e[i]))
+
+
+cdef inline bint weigh_vectors(const double *x, const double *b, Py_ssize_t n, Weighed *out) noexcept nogil:
+    """Sum a segment of ordinary elements; False for any other."""
+    cdef vd hi[WEIGHED_LANES]
+    cdef vd lo[WEIGHED_LANES]
+    cdef double end[2 * WEIGHED_LANES]
+    cdef double pair[2]
+    cdef const double *p
+    cdef const double *q
+    cdef vd zero = vd_splat(0), least_ = vd_splat(-INFINITY), y, w, top = least_, deep = least_
+    cdef vl ok = vd_ge(zero, zero), counts
+    cdef Py_ssize_t j, i, k, vectors = WEIGHED_LANES // FX_VD, whole = n // WEIGHED_LANES * WEIGHED_LANES
+    cdef double reference
+    for i in range(WEIGHED_LANES):
+        end[i], end[WEIGHED_LANES + i] = -INFINITY, 0.0
+    memcpy(end, x + whole, (n - whole) * sizeof(double))
+    memcpy(end + WEIGHED_LANES, b + whole, (n - whole) * sizeof(double))
+    for j in range((n + WEIGHED_LANES - 1) // WEIGHED_LANES):
+        p = x + j * WEIGHED_LANES if (j + 1) * WEIGHED_LANES <= n else end
+        q = b + j * WEIGHED_LANES if (j + 1) * WEIGHED_LANES <= n else end + WEIGHED_LANES
+        for i in range(vectors):
+            y = vd_load(p + i * FX_VD)
+            w = vd_load(q + i * FX_VD)
+            ok = ok & vd_ge(vd_splat(1.7976931348623157e308), y)
+            counts = vd_eq(w, zero)
+            w = vd_abs(w)
+            ok = ok & (counts | (vd_ge(w, vd_splat(power_of_two(-200))) & vd_ge(vd_splat(power_of_two(200)), w)))
+            top = vd_max(top, vd_pick(counts, least_, y))
+            counts = counts | vd_eq(y, least_)
+            deep = vd_max(deep, vd_pick(counts, least_, -y))
+    if vl_any(~ok):
+        return False
+    reference = vd_top(top)
+    out.top = reference
+    out.special = out.left_out = out.hi = out.lo = 0.0
+    if reference == -INFINITY:
+        return True
+    if not -vd_top(deep) - reference > -690.0:
+        return False
+    for i in range(vectors):
+        hi[i] = lo[i] = zero
+    for j in range((n + WEIGHED_LANES - 1) // WEIGHED_LANES):
+        p = x + j * WEIGHED_LANES if (j + 1) * WEIGHED_LANES <= n else end
+        q = b + j * WEIGHED_LANES if (j + 1) * WEIGHED_LANES <= n else end + WEIGHED_LANES
+        for i in range(vectors // FX_NI):
+            k = i * FX_NI
+            weigh_lanes(p + k * FX_VD, q + k * FX_VD, reference, hi + k, lo + k)
+    for i in range(vectors):
+        vd_store(end + i * FX_VD, hi[i])
+        vd_store(end + WEIGHED_LANES + i * FX_VD, lo[i])
+    pair[0] = pair[1] = 0.0
+    for k in range(WEIGHED_LANES):
+        add_to_pair(pair, end[k])
+        pair[1] += end[WEIGHED_LANES + k]
+    out.hi, out.lo = pair[0], pair[1]
+    return True
+
+
+cdef inline void weigh_segment(const double *x, const double *b, Py_ssize_t n, Weighed *out) noexcept nogil:
+    if not weigh_vectors(x, b, n, out):
+        weigh_elements(x, b, n, out)
 
 
 cdef void merge_weighed(Weighed *a, const Weighed *b) noexcept nogil:

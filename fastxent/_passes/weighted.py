@@ -17,11 +17,12 @@ SERIAL_ELEMENTS = 1 << 13
 
 
 def _flat(x: Logits, start: int, stop: int) -> NDArray[np.float64]:
-    block = x.array.flat[start:stop]
+    # a view where the elements lie in that order, a copy of the block else
+    block = (x.array.reshape(-1) if x.array.flags.c_contiguous else x.array.flat)[start:stop]
     if x.kind == BF16:
         # the upper half of a float32
         block = (block.astype(np.uint32) << 16).view(np.float32)
-    return block.astype(np.float64)
+    return block.astype(np.float64, copy=False)
 
 
 def weighted_rows(
