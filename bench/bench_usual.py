@@ -45,7 +45,9 @@ def _best(call: Callable[[], Any], times: int, clock: Callable[[], float]) -> fl
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s[0]}x{s[1]}")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_beside_the_usual_way(benchmark: Any, name: str, shape: tuple[int, int], dtype: str, settings: Settings) -> None:
+def test_beside_the_usual_way(
+    benchmark: Any, name: str, shape: tuple[int, int], dtype: str, settings: Settings
+) -> None:
     rows, classes = shape
     if rows * classes * np.dtype(dtype).itemsize > settings.mb << 20 or classes > MOST_CLASSES.get(name, classes):
         pytest.skip("too large")

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Labels, Logits, as_axis, as_labels, as_logits, as_weight, divided
+from fastxent._passes.elements import as_operand, operand_of
+from fastxent._passes.picks import BLOCK_ROWS as PICKED
+from fastxent._passes.picks import pick_losses
 from fastxent._passes.rows import LOSS, block_rows, run
 from fastxent._passes.targets import (
-    PICKED,
     NormalizedInputWarning,
     as_number,
     as_sample_weight,
     as_target,
     looks_normalised,
-    pick_losses,
     run_targets,
 )
 from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
@@ -208,6 +209,7 @@ def nll_loss(
     sample_weight: ArrayLike | None = None,
     invalid: Invalid = "raise",
     empty: Empty = "nan",
+    logits_dtype: str | None = None,
     out: NDArray[Any] | None = None,
 ) -> Any:
     """Negative log-likelihood of integer labels under log-probabilities: minus the label's own, which alone is read.
@@ -218,7 +220,7 @@ def nll_loss(
         Log-probabilities of shape (C,), (N, C) or (N, C, d1, ...), of the dtypes that `cross_entropy` takes.
     target
         Class indices of that shape without the class axis.
-    weight, axis, ignore_index, reduction, sample_weight, invalid, empty, out
+    weight, axis, ignore_index, reduction, sample_weight, invalid, empty, logits_dtype, out
         As `cross_entropy` has them.
 
     Returns
@@ -246,12 +248,15 @@ def nll_loss(
     '1.03972'
     """
     check_options(reduction, invalid, empty, out)
-    x = as_logits(log_probs, "log_probs")
-    class_axis, shape = _class_axis(x, axis, "log_probs")
+    found = as_logits(log_probs, "log_probs", logits_dtype)
+    x = operand_of(found)
+    class_axis, shape = _class_axis(found, axis, "log_probs")
     classes = x.array.shape[class_axis]
     labels = as_labels(target, shape, ignore_index)
     weights = as_weight(weight, classes)
-    sample = as_sample_weight(sample_weight, shape)
+    sample = None if sample_weight is None else as_operand(sample_weight, "sample_weight").broadcast(
+        "sample_weight", shape, "the rows"
+    )
     block = min(labels.array.size, PICKED)
     divisor = Divisor(block, reduction == "mean" and (weights is not None or sample is not None))
 
@@ -261,7 +266,7 @@ def nll_loss(
         )
 
     inputs = {"log_probs": x.array, "target": labels.array}
-    return reduced(score, reduction, empty, out, shape, x.row_dtype, block, divisor, inputs)
+    return reduced(score, reduction, empty, out, shape, x.result_dtype, block, divisor, inputs)
 
 
 def _class_axis(x: Logits, axis: int | None, name: str) -> tuple[int, tuple[int, ...]]:

@@ -185,3 +185,30 @@ def weigh(
     x: NDArray[np.float64], b: NDArray[np.float64], length: int, states: NDArray[np.float64], threads: int
 ) -> None: ...
 def weighed(states: NDArray[np.float64], values: NDArray[np.float64], signs: NDArray[np.float64]) -> None: ...
+
+class Picks:
+    def __init__(
+        self,
+        x: NDArray[Any],
+        x_code: int,
+        axis: int,
+        labels: NDArray[Any],
+        label_code: int,
+        sample: NDArray[Any] | None,
+        sample_code: int,
+        out: NDArray[Any] | None,
+        single: bool,
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def run(
+        self,
+        start: int,
+        stop: int,
+        threads: int,
+        *,
+        ignore: int | None = None,
+        weights: NDArray[np.float64] | None = None,
+        row_weights: NDArray[np.float64] | None = None,
+        flat: NDArray[Any] | None = None,
+    ) -> tuple[int, int]: ...

@@ -11,9 +11,9 @@
 cdef enum:
     LIMBS = 70
     SPECIAL = 3        # behind the limbs: counts of +inf, -inf, NaN
-    FAST_LANES = 8
+    FAST_VECTORS = 2
     PRODUCTS = 256     # products at a time
-    FAST_TURNS = 512   # 512 turns of 8 lanes of integers up to 2^50 stay below 2^63
+    FAST_TURNS = 512
 
 
 cdef inline int64_t digits_of(double x, int64_t *place, int64_t *digits) noexcept nogil:
@@ -57,6 +57,10 @@ cdef inline void add_exactly(int64_t *limbs, double x) noexcept nogil:
         limbs[place + 2] += digits[2]
 
 
+cdef inline double number_at(const char *p, bint single) noexcept nogil:
+    return fx_f32(p) if single else fx_f64(p)
+
+
 cdef inline void add_integer(int64_t *limbs, int64_t value, int64_t bit) noexcept nogil:
     """Add value 2^(bit - 1074)."""
     cdef uint64_t size = <uint64_t>value
@@ -84,55 +88,49 @@ cdef void carry(int64_t *limbs) noexcept nogil:
 
 cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
     """Add n float32 (`single`) or float64 values that lie side by side."""
-    cdef double x[FAST_LANES]
-    cdef int64_t high[FAST_LANES]
-    cdef int64_t low[FAST_LANES]
-    cdef int64_t bits_high, bits_low, sum_high = 0, sum_low = 0
-    cdef double top = 402653184.0            # 1.5 2^28: its last place is 2^-24
-    cdef double rest = 1.430511474609375e-06  # 1.5 2^-20: its last place is 2^-72
-    cdef double a, b, r
-    cdef Py_ssize_t i = 0, k, turns
-    cdef bint plain
-    cdef const float *f = <const float *>values
-    cdef const double *d = <const double *>values
-    while i + FAST_LANES <= n:
-        memset(high, 0, sizeof(high))
-        memset(low, 0, sizeof(low))
+    cdef vd x[FAST_VECTORS]
+    cdef vd a[FAST_VECTORS]
+    cdef vd b[FAST_VECTORS]
+    cdef vl high[FAST_VECTORS]
+    cdef vl low[FAST_VECTORS]
+    cdef vl ok
+    cdef vd top = vd_splat(402653184.0)              # 1.5 2^28: its last place is 2^-24
+    cdef vd rest = vd_splat(1.430511474609375e-06)   # 1.5 2^-20: its last place is 2^-72
+    cdef vd most = vd_splat(67108863.0)
+    cdef vd r
+    cdef Py_ssize_t i = 0, k, turns, step = FAST_VECTORS * FX_VD
+    cdef int size = 4 if single else 8
+    while i + step <= n:
+        for k in range(FAST_VECTORS):
+            high[k] = low[k] = vd_bits(top) - vd_bits(top)
         turns = 0
-        while i + FAST_LANES <= n and turns < FAST_TURNS:
-            plain = True
-            for k in range(FAST_LANES):
-                x[k] = f[i + k] if single else d[i + k]
-            for k in range(FAST_LANES):
-                a = x[k] + top
-                r = x[k] - (a - top)
-                b = r + rest
-                plain &= (-67108864.0 < x[k]) & (x[k] < 67108864.0) & (b - rest == r)
-                memcpy(&bits_high, &a, 8)
-                memcpy(&bits_low, &b, 8)
-                high[k] += bits_high - 0x41b8000000000000LL
-                low[k] += bits_low - 0x3eb8000000000000LL
-            if not plain:
-                # take the group back and send it the long way
-                for k in range(FAST_LANES):
-                    a = x[k] + top
-                    b = (x[k] - (a - top)) + rest
-                    memcpy(&bits_high, &a, 8)
-                    memcpy(&bits_low, &b, 8)
-                    high[k] -= bits_high - 0x41b8000000000000LL
-                    low[k] -= bits_low - 0x3eb8000000000000LL
-                    add_exactly(limbs, x[k])
-            i += FAST_LANES
+        while i + step <= n and turns < FAST_TURNS:
+            ok = vd_ge(top, top)
+            for k in range(FAST_VECTORS):
+                if single:
+                    x[k] = vd_load_f32(values + (i + k * FX_VD) * 4)
+                else:
+                    x[k] = vd_load(values + (i + k * FX_VD) * 8)
+                a[k] = x[k] + top
+                r = x[k] - (a[k] - top)
+                b[k] = r + rest
+                ok = ok & vd_ge(most, vd_abs(x[k])) & vd_eq(b[k] - rest, r)
+            if vl_any(~ok):
+                for k in range(step):
+                    add_exactly(limbs, number_at(values + (i + k) * size, single))
+            else:
+                for k in range(FAST_VECTORS):
+                    high[k] = high[k] + (vd_bits(a[k]) - vd_bits(top))
+                    low[k] = low[k] + (vd_bits(b[k]) - vd_bits(rest))
+            i += step
             turns += 1
-        sum_high = sum_low = 0
-        for k in range(FAST_LANES):
-            sum_high += high[k]
-            sum_low += low[k]
-        add_integer(limbs, sum_high, 1074 - 24)
-        add_integer(limbs, sum_low, 1074 - 72)
+        # 512 turns of integers up to 2^50 stay below 2^63, and so do the lanes of a vector together: 2^62
+        for k in range(FAST_VECTORS):
+            add_integer(limbs, vl_total(high[k]), 1074 - 24)
+            add_integer(limbs, vl_total(low[k]), 1074 - 72)
         carry(limbs)
     while i < n:
-        add_exactly(limbs, f[i] if single else d[i])
+        add_exactly(limbs, number_at(values + i * size, single))
         i += 1
     carry(limbs)
 

@@ -183,6 +183,7 @@ FX_INLINE vi vf_ge(vf a, vf b) { return a >= b; }
 FX_INLINE vl vd_ge(vd a, vd b) { return a >= b; }
 FX_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 FX_INLINE vl vd_eq(vd a, vd b) { return a == b; }
+FX_INLINE vl vd_bits(vd x) { return (vl)x; }
 FX_INLINE vf vf_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 FX_INLINE vd vd_pick(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
 /* by the sign bit of d, which needs no comparison: `yes` where it is clear, +0 included, `no` where it is set, -0 included */

@@ -80,6 +80,7 @@ cdef extern from "simd.h" nogil:
     vi vf_ge(vf, vf)
     vl vd_ge(vd, vd)
     vi vf_eq(vf, vf)
+    vl vd_bits(vd)
     vl vd_eq(vd, vd)
     void vf_flush(double *, vf)
     void vd_flush(double *, double *, vd)

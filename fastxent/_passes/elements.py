@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._arrays import BF16, F32, F64, FLOAT32, FLOAT64, as_logits
+from fastxent._arrays import BF16, F32, F64, FLOAT32, FLOAT64, Logits, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
 from fastxent._threads import get_num_threads
@@ -54,11 +54,16 @@ class Operand(NamedTuple):
 
 def as_operand(x: Any, name: str) -> Operand:
     """Check the dtype of an array-like of real numbers; TypeError for any other."""
-    found = as_logits(x, name)
-    dtype = found.array.dtype
-    if found.kind == BF16 or found.convert is None:
-        return Operand(found.array, found.kind)
-    return Operand(found.array, _CODES[dtype.str[1:]] + (0 if dtype.isnative else _SWAPPED))
+    return operand_of(as_logits(x, name))
+
+
+def operand_of(x: Logits) -> Operand:
+    """What the other kernels read, for these: nothing is to be converted beforehand."""
+    if x.convert is None:
+        return Operand(x.array, x.kind)
+    dtype = x.array.dtype
+    code = BF16 if x.kind == BF16 else _CODES[dtype.str[1:]]
+    return Operand(x.array, code + (0 if dtype.isnative else _SWAPPED))
 
 
 def run(

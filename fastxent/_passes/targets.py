@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import (
     BF16,
-    CONVERSION_ELEMENTS,
     Index,
     Labels,
     Logits,
@@ -25,13 +24,12 @@ from fastxent._arrays import (
 )
 from fastxent._dispatch import kernels
 from fastxent._passes.rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS
-from fastxent._threads import default_floats, get_num_threads
+from fastxent._threads import get_num_threads
 
 SOFT = 256  # _kernels/targets.pxi
 # both arrays are read, and exponentials written: a quarter of what a plain pass takes in the same time
 ELEMENTS = BLOCK_ELEMENTS // 4
 SAMPLED_ROWS = 8
-PICKED = CONVERSION_ELEMENTS  # labels of the largest block of pick_losses
 
 
 class NormalizedInputWarning(UserWarning):
@@ -224,48 +222,3 @@ def run_targets(
             if bad:
                 raise bad_probability(x)
             yield row1 - row0, ignored, invalid
-
-
-def pick_losses(
-    x: Logits,
-    axis: int,
-    labels: Labels,
-    *,
-    sample: Logits | None,
-    weights: NDArray[np.float64] | None,
-    out: NDArray[Any] | None = None,
-    flat: NDArray[Any] | None = None,
-    row_weights: NDArray[np.float64] | None = None,
-) -> Iterator[tuple[int, int, int]]:
-    """Minus the label's element of each row; after each block give its rows, ignored and invalid ones."""
-    rows = np.moveaxis(x.array, axis, -1)
-    classes = rows.shape[-1]
-    for index in batch_indices(rows.shape[:-1], 1):
-        label = labels.array[index]
-        ignored = np.zeros(label.shape, bool) if labels.ignore is None else label == labels.ignore_index
-        valid = ~ignored & (label >= 0) & (label < classes)
-        place = np.where(valid, label, 0).astype(np.intp)
-        picked = np.take_along_axis(rows[index], place[..., np.newaxis], -1)
-        if x.kind == BF16:
-            picked = (picked.astype(np.uint32) << 16).view(np.float32)
-        factor = np.ones(label.shape) if weights is None else weights[place]
-        with default_floats(), np.errstate(all="ignore"):
-            if sample is not None:
-                factor = factor * _as_float64(sample, index)
-            factor = np.where(valid, factor, 0.0)
-            loss = np.where(factor != 0.0, -picked[..., 0].astype(np.float64) * factor, 0.0)
-            if out is not None:
-                out[index] = loss
-            elif flat is not None:
-                flat[: loss.size] = loss.ravel()
-        if row_weights is not None:
-            row_weights[: loss.size] = factor.ravel()
-        left_out = int(np.count_nonzero(ignored))
-        yield label.size, left_out, label.size - left_out - int(np.count_nonzero(valid))
-
-
-def _as_float64(sample: Logits, index: Index) -> NDArray[np.float64]:
-    some = sample.array[index]
-    if sample.kind == BF16:
-        some = (some.astype(np.uint32) << 16).view(np.float32)
-    return some.astype(np.float64)
