@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Labels, as_integers, is_bfloat16, to_numpy
-from fastxent._passes.contingency import TooManyCells, as_shape, count_dense, count_sparse
+from fastxent._passes.contingency import DENSE_CELLS, TooManyCells, as_shape, count_dense, count_sparse
 from fastxent._passes.joint import as_log_base, as_table, conditional, joint, mutual, of_array, of_cells
+
+FEW_CELLS = 1 << 12
 
 
 def contingency_table(x: ArrayLike, y: ArrayLike, *, shape: tuple[int, int] | None = None, sparse: bool = False) -> Any:
@@ -199,8 +201,9 @@ def mutual_info_score(labels_true: Any, labels_pred: Any) -> float:
     Parameters
     ----------
     labels_true, labels_pred
-        Labels, (samples,): of any integer dtype, or floats, strings or other hashable objects. Integers from 0 on,
-        whose table has at most ``2**24`` cells, are counted as they lie; others are numbered first, which copies them.
+        Labels, (samples,): of any integer dtype, or floats, strings or other hashable objects. Integers from 0 on
+        are counted as they lie where their table has at most ``2**24`` cells, and not many more than there are
+        samples; others are numbered first, which copies them.
 
     Returns
     -------
@@ -226,7 +229,8 @@ def mutual_info_score(labels_true: Any, labels_pred: Any) -> float:
             f"labels_true has {len(a.array)} labels and labels_pred {len(b.array)}; they must be as many in both"
         )
     with suppress(TooManyCells, IndexError):
-        return mutual(of_array(count_dense(a, b, None)))
+        # a table of far more cells than labels costs more than numbering them
+        return mutual(of_array(count_dense(a, b, None, min(DENSE_CELLS, FEW_CELLS + 8 * a.array.size))))
     a, b = _numbered(a.array), _numbered(b.array)
     try:
         return mutual(of_array(count_dense(a, b, None)))

@@ -28,8 +28,12 @@ SERIAL_LABELS = 1 << 16
 COUNTER_LABELS = (1 << 32) - 1
 # all threads' counters together, 256 MB; a larger table is counted by fewer threads
 COUNTERS = 1 << 26
-# a smaller table has several copies (_kernels/contingency.pxi), all of them within the first cache
+# a smaller table has several copies (_kernels/contingency.pxi), all of them within the first cache; they pay from so
+# many labels on
 COPIED_CELLS = 1 << 11
+COPIED_LABELS = 1 << 14
+# rows and columns that a table of unknown shape begins with
+FIRST_CLASSES = 32
 # counters between the tables of two threads, that they share no cache line
 GAP = 32
 SORTED_LABELS = 1 << 18
@@ -52,19 +56,20 @@ def as_shape(shape: Any) -> Shape:
     return rows, columns
 
 
-def _check_cells(shape: Shape, most: int = DENSE_CELLS) -> None:
+def _check_cells(shape: Shape, most: int) -> None:
     if max(prod(shape), *shape) > most:
-        hint = "; sparse=True takes it" if most == DENSE_CELLS else "; number the labels first, with numpy.unique"
-        kind = "dense" if most == DENSE_CELLS else "sparse"
+        kind = "sparse" if most == SPARSE_CELLS else "dense"
+        hint = "; sparse=True takes it" if kind == "dense" else "; number the labels first, with numpy.unique"
         raise TooManyCells(f"shape {shape} makes {prod(shape):,} cells; a {kind} table has at most {most:,}{hint}")
 
 
 class _Counter:
     """A dense table and the threads' counters; it grows."""
 
-    def __init__(self, shape: Shape, labels: int) -> None:
-        _check_cells(shape)
+    def __init__(self, shape: Shape, labels: int, most: int) -> None:
+        _check_cells(shape, most)
         self.labels = labels
+        self.most = most
         self.largest = (-1, -1)
         self._reserve(shape)
 
@@ -73,7 +78,7 @@ class _Counter:
         self.total: NDArray[np.int64] = np.zeros(shape, np.int64)
         cells = prod(shape)
         threads = 1 if self.labels < SERIAL_LABELS else min(get_num_threads(), max(1, COUNTERS // max(1, cells)))
-        copies = kernels.pair_copies if cells <= COPIED_CELLS else 1
+        copies = kernels.pair_copies if cells <= COPIED_CELLS and self.labels >= COPIED_LABELS else 1
         self.counters = np.zeros((threads, copies, cells + GAP), np.uint32)
         self.room = COUNTER_LABELS
 
@@ -87,12 +92,12 @@ class _Counter:
 
     def grow(self, shape: Shape) -> None:
         """At least that large; by powers of two where they fit, so that it happens seldom."""
-        _check_cells(shape)
+        _check_cells(shape, self.most)
         wider = (now if n <= now else 1 << (n - 1).bit_length() for n, now in zip(shape, self.shape, strict=True))
         rows, columns = wider
         self.flush()
         before = self.total[: shape[0], : shape[1]]
-        self._reserve((rows, columns) if rows * columns <= DENSE_CELLS else shape)
+        self._reserve((rows, columns) if rows * columns <= self.most else shape)
         self.total[: before.shape[0], : before.shape[1]] = before
 
     def count(self, pairs: Any, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -117,10 +122,10 @@ def _blocks(chunks: int) -> Iterator[NDArray[np.int64]]:
         step = max(1, BLOCK_LABELS // kernels.pair_chunk)
 
 
-def count_dense(x: Labels, y: Labels, shape: Shape | None) -> NDArray[np.int64]:
-    """Count into a table; without a shape it grows when a larger label comes."""
+def count_dense(x: Labels, y: Labels, shape: Shape | None, most: int = DENSE_CELLS) -> NDArray[np.int64]:
+    """Count into a table of at most `most` cells; without a shape it grows when a larger label comes."""
     pairs = kernels.LabelPairs(x.array, x.code, y.array, y.code)
-    counter = _Counter((0, 0) if shape is None else shape, x.array.size)
+    counter = _Counter((FIRST_CLASSES, FIRST_CLASSES) if shape is None else shape, x.array.size, most)
     for block in _blocks(pairs.chunks):
         while (block := counter.count(pairs, block)).size:
             for labels, largest, name, axis in zip((x, y), counter.largest, "xy", (0, 1), strict=True):
