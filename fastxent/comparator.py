@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_labels, is_bfloat16, to_numpy
 from fastxent._passes.rows import BLOCK_ROWS
-from fastxent._scoring.accumulator import FIRST, Accumulator, at_least
+from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts
-from fastxent._scoring.compared_rows import IGNORED, INVALID, MASKED, NONFINITE, USED, Rows, compare_rows
+from fastxent._scoring.compared_rows import Rows, compare_rows
 from fastxent._scoring.compared_summary import summary
 from fastxent._scoring.inputs import Inputs, divided
 from fastxent._scoring.rowfile import COMPARED
@@ -236,12 +236,7 @@ class Comparator(Accumulator):
         counts, status = self._counts, rows.status
         if "mask" in columns:
             status[~columns["mask"]] = MASKED
-        by_status = np.bincount(status, minlength=5).tolist()
-        counts["rows"] += len(status)
-        for name, code in (("ignored", IGNORED), ("invalid", INVALID), ("nonfinite", NONFINITE), ("masked", MASKED)):
-            counts[name] += by_status[code]
-            if name in FIRST and by_status[code]:
-                self._note(name, row + int(np.argmax(status == code)))
+        self._tally(status, row)
         if sink is not None:
             sink(row, rows, labels)
         used = status == USED

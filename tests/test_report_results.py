@@ -4,7 +4,9 @@ import io
 import json
 import math
 import os
+import re
 
+import numpy as np
 import pytest
 from results import comparison, evaluation
 
@@ -210,10 +212,40 @@ def test_tables_of_columns():
     assert "mutual information 0.3 of label and prediction, nats" in lines
     assert {"quantiles of the loss, nats, each order statistic within 0.5 %", "0.1 % 0.5", "median 1"} <= set(lines)
     i = lines.index("by group")
-    assert lines[i + 1 : i + 5] == ["group used cross entropy", "a 3 1.50 ± 0.25", "nan 4 nan", "macro average 1.75"]
+    assert lines[i + 1 : i + 5] == ["group used cross entropy", "a 3 1.50 ± 0.25", "nan 4 -", "macro average 1.75"]
     i = lines.index("by class")
     assert lines[i + 1 : i + 4] == ["class count precision", "0 5 50.00 %", "1 6 100.00 %"]
     assert "unequal length" in error(report.text, {**data, "groups": {"name": ["a"], "used": [1, 2]}})
+
+
+def test_what_no_row_says_is_a_dash():
+    base = np.array([[9.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
+    result = fx.compare(base, base / 2, [0, 1, 0], groups=[7, 7, 8])
+    assert result.to_dict()["kl_by_confidence"][0] == {
+        "lower": 0.0, "upper": 0.25, "count": 0, "kl_mean": None, "kl_mean_stderr": None, "same_top": None,
+        "ppl": None, "ppl_base": None,
+    }  # fmt: skip
+    lines = [line.split() for line in report.text(result).splitlines()]
+    assert ["0", "0.25", "0", "-", "-", "-", "-"] in lines
+    bins = fx.evaluate(base, [0, 1, 0]).to_dict()["reliability"]
+    assert {b["accuracy"] for b in bins if not b["count"]} == {None}
+    for some in (result, fx.evaluate(base, [0, 1, 0]), fx.evaluate(base, [5, 5, 5]), fx.compare(base, base, [5, 5, 5])):
+        assert "nan" not in report.text(some)
+        assert not re.search(r"\bnan\b", report.html(some))
+
+
+def test_errors_of_clusters_of_a_comparison():
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(60, 5))
+    result = fx.compare(base, base + rng.normal(size=base.shape), np.arange(60) % 5, groups=np.arange(60) // 6)
+    lines = [line.split() for line in report.text(result).splitlines()]
+    for name, shown in (
+        ("Mean ln(PPL(Q)/PPL(base))", f"± {result.log_ppl_ratio_cluster_stderr:.2g} error by groups"),
+        ("Mean    KLD", f"± {result.kl_mean_cluster_stderr:.2g} error by groups"),
+        ("Same top p", f"± {100 * result.same_top_cluster_stderr:.3f} % error by groups"),
+    ):
+        place = next(i for i, line in enumerate(lines) if line[: len(name.split())] == name.split())
+        assert lines[place + 1] == shown.split()
 
 
 HOSTILE = "a\x1b[31m\0\r\n\u202egpj\u2066\u2028\udcff</script><script>alert(1)</script>$x^2$é漢"

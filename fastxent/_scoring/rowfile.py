@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STATUS = ("used", "ignored", "invalid", "nonfinite", "masked")
 DTYPE = np.dtype(
     [
         ("status", "u1"),

@@ -17,6 +17,7 @@ from fastxent._accumulators.means import Means
 from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import entropy, exp, exps, mutual_information
 from fastxent._exact import SCALE, to_float
+from fastxent._scoring.histogram import histogram
 from fastxent._scoring.parts import Layout
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
@@ -72,6 +73,7 @@ def summary(
         word_perplexity=exp(means.ratio("loss", "word_counts")) if layout.words else nan,
         quantiles=dict(zip(QUANTILES, values, strict=True)),
         quantiles_exact=parts["quantiles"].exact,
+        histogram=histogram(parts["quantiles"]),
         z_loss=means.mean("lse_squared"),
         # the last bit of rounding apart, never above the next (Jensen)
         accuracy_bound=min(exp(-loss), means.mean("p_label")) if used else nan,

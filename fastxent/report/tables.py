@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import isnan, nan
 from typing import Any
 
-from fastxent.report._numbers import difference, number, percent, percent_with_error, visible, with_error
+from fastxent.report._numbers import MISSING, difference, number, percent, percent_with_error, visible, with_error
 from fastxent.report.lines import Section, sections
 from fastxent.report.reading import SPECIALS, Result, Row
 
@@ -78,6 +78,8 @@ def quantiles(results: Sequence[Result], field: str, caption: str) -> Table | No
     places = sorted({q for column in columns for q in column})
     named = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
     rows = [[named.get(q) or f"{100 * q:g} %", *(number(c[q]) if q in c else "" for c in columns)] for q in places]
+    if all(isnan(x) for column in columns for x in column.values()):
+        return None
     head = ["share of rows below", *(r.name for r in results)] if len(results) > 1 else ["share of rows below", "value"]
     return Table(field, caption, head, rows) if rows else None
 
@@ -149,8 +151,10 @@ def group_name(row: Row) -> str:
 
 
 def _cell(r: Result, field: str, row: Row, name: str) -> str:
-    x = row.get(name)
-    if x is None or isinstance(x, (dict, list, tuple)):
+    x = row.get(name, "")
+    if x is None:
+        return MISSING
+    if x == "" or isinstance(x, (dict, list, tuple)):
         return ""
     if name in NAMES or (isinstance(x, (bool, str)) and x not in SPECIALS):
         return visible(x)
