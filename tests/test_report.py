@@ -6,11 +6,13 @@ import io
 import json
 import math
 import operator
+import re
 import sys
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import results
 from child import run_python
 
 import fastxent as fx
@@ -148,6 +150,28 @@ def test_rich(name, monkeypatch):
     for section in sections(report.as_result(example)):
         assert all(part in words for line in section.lines for part in (line.name, line.value, line.note))
     assert words.count("█") == 2 + 20  # the accuracies of the reliability table
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "comparison"])
+def test_rich_side_by_side(kind, monkeypatch):
+    """All that the plain text has; in a narrow terminal without notes, in a still narrower one the plain text."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    make = getattr(results, kind)
+    two = [report.as_result(make(scale), f"run[b]{scale}.json") for scale in (1, 2)]
+    plain = report.text(*two)
+    cells = {cell for line in plain.splitlines() for cell in re.split(r"\s{2,}", line.strip())}
+    for columns in (200, 95, 40):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        report.write(*two, file=(file := Terminal()))
+        words = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+        assert ("\x1b[" in file.getvalue()) == (columns > 40)
+        assert (words == plain) == (columns == 40)
+        notes = {"mean probability of the label", "nats, KL(base || Q)", "p_Q(label) - p_base(label)"}
+        missing = {cell for cell in cells if cell not in words}
+        assert not missing if columns != 95 else notes & cells <= missing
+        assert not any(re.search(r"\d", cell) for cell in missing if "±" in cell)
+    assert {"difference", "mean KLD by group" if kind == "comparison" else "cross-entropy by group"} <= cells
 
 
 def test_no_rich(monkeypatch):

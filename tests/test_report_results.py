@@ -99,7 +99,7 @@ def test_side_by_side():
     assert [float(x.split(" ± ")[0]) for x in line.split("  ")[2:-1] if x.strip()] == [2.5, 5.0, 2.5, 1.25, -1.25]
     assert words[0].startswith("x.npy (1): folder/x.npy: 1,010 rows")
     heads = [line for line in words if "difference" in line]
-    assert len(heads) == 1
+    assert len(heads) == 2  # of the lines, and of the loss by group
     assert heads[0].split() == ["x.npy", "(1)", "x.npy", "(2)", "difference", "x.npy", "(3)", "difference"]
     lonely = report.text(evaluation(), {"rows": 3, "accuracy": 0.5})
     (line,) = (line for line in lonely.splitlines() if line.startswith("  accuracy"))

@@ -188,27 +188,27 @@ def _leaves(x: Any, name: str = "", depth: int = 6) -> Iterable[tuple[str, str]]
         yield from _leaves(value, f"{name} {visible(key)}".strip(), depth - 1)
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
-    """All tables below the lines; those without rows are left out."""
-    alone = results[0] if len(results) == 1 else None
-    comparison = results[0].kind == "comparison"
-    value = "kl_mean" if comparison else "cross_entropy"
+def together(results: Sequence[Result]) -> list[Table]:
+    """The tables in which several results stand side by side; of one result the same ones."""
+    comparison, several = results[0].kind == "comparison", len(results) > 1
     found: list[Table | None] = []
-    if not comparison:
+    if not comparison:  # whose quantiles are among the lines, as llama.cpp has them
         exact = all(r.data.get("quantiles_exact", True) for r in results)
         within = "" if exact else ", each order statistic within 0.5 %"
         found.append(quantiles(results, "quantiles", f"quantiles of the loss, nats{within}"))
-    elif not alone:
-        found.append(quantiles(results, "kl_quantiles", "quantiles of the KLD, nats"))
-    found.append(of_rows(alone, "groups", "by group") if alone else groups_side_by_side(results, value))
+    value = "kl_mean" if comparison else "cross_entropy"
+    found.append(groups_side_by_side(results, value) if several else of_rows(results[0], "groups", "by group"))
+    return [table for table in found if table]
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """All tables below the lines; those without rows are left out."""
+    found: list[Table | None] = [*together(results)]
     for r in results:
         own = [reliability(r), agreement(r), of_rows(r, "kl_by_confidence", "KLD by confidence of the base model")]
         own += [of_rows(r, "classes", "by class"), of_rows(r, "temperatures", "other temperatures")]
         own.append(of_rows(r, "worst", "worst rows"))
-        if alone:
-            found += own
-        else:
-            found += [_of(table, r) for table in own]
+        found += own if len(results) == 1 else [_of(table, r) for table in own]
     return [table for table in found if table]
 
 
