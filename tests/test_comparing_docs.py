@@ -89,7 +89,7 @@ def test_every_line(example):
     for line in output[: output.index("  agreement of the top k")]:
         match = re.match(r"   ?(\S.*?)  +(-?[\d.,]+)(?: ± ([\d.]+))?(?: %)?(?:  .*)?$", line)
         if not match:
-            assert not line.strip() or line.startswith("base.npy, quantised.npy: 898 rows x 10 classes")
+            assert not line.strip() or line.startswith("quantised.npy (Q) against base.npy (base): 898 rows")
             continue
         name, shown, error = " ".join(match[1].split()), match[2], match[3]
         value, spread = want[name]

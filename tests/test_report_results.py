@@ -16,7 +16,7 @@ from fastxent.report._numbers import difference, visible
 from fastxent.report.reading import results_of_one_kind
 
 LLAMA = """\
-base.npy, q4.npy: 5,000 rows x 32,000 classes float16, fastxent 1.2.3 (avx2)
+q4.npy (Q) against base.npy (base): 5,000 rows x 32,000 classes float16, fastxent 1.2.3 (avx2)
 
   rows                                            5,000  5,000 used
 
@@ -208,7 +208,7 @@ def test_tables_of_columns():
     lines = [" ".join(line.split()) for line in report.text(data).splitlines()]
     assert {"masked rows 5 left out by mask, lengths or shift", "± 0.12 error by groups"} <= set(lines)
     assert "sum of weights 12.5 means and shares are weighted" in lines
-    assert "best temperature 1.2 logits divided by it" in lines
+    assert "best temperature 1.2 of 16; logits divided by it" in lines
     assert "mutual information 0.3 of label and prediction, nats" in lines
     assert {"quantiles of the loss, nats, each order statistic within 0.5 %", "0.1 % 0.5", "median 1"} <= set(lines)
     i = lines.index("by group")
@@ -232,6 +232,24 @@ def test_what_no_row_says_is_a_dash():
     for some in (result, fx.evaluate(base, [0, 1, 0]), fx.evaluate(base, [5, 5, 5]), fx.compare(base, base, [5, 5, 5])):
         assert "nan" not in report.text(some)
         assert not re.search(r"\bnan\b", report.html(some))
+
+
+def test_odd_results():
+    x = np.array([[3.0, 0.0]])
+    one = report.text(fx.evaluate(x[:, :1], [0], temperatures=[1.5]))
+    assert one.startswith("logits: 1 row x 1 class float64")
+    assert "\n  other temperature " in one
+    for words in (report.text(fx.evaluate(x, [7], groups=["<q>"])), report.text(fx.compare(x, x, [7], groups=["<q>"]))):
+        assert [line.strip() for line in words.split("\n\n")[-1].splitlines()] == [
+            "by group", "group  rows  used", "<q>       1     0"
+        ]  # fmt: skip
+    weightless = fx.compare(x, x, [0], sample_weight=[0.0])
+    assert "agreement" not in report.text(weightless)
+    assert np.isnan(fx.compare(x, x, [0]).delta_p_rms_stderr)  # of one row nobody knows
+    assert fx.compare(x, x, [0]).delta_p_rms == 0.0
+    page = report.html(fx.evaluate(x, [0], groups=["<q>"]))
+    assert "<q>" not in page
+    assert not re.search(r">\s*None\s*<", page)
 
 
 def test_errors_of_clusters_of_a_comparison():

@@ -48,7 +48,7 @@ def summary(
     perplexity = exp(loss)
     reliability, ece, mce = calibration(parts["bins"], bins, layout.weighted)
     labels = label_masses(parts, layout)
-    label_entropy = entropy(labels) if labels is not None and used else nan
+    label_entropy = entropy(labels) if labels is not None and labels.any() else nan
     groups, cluster_errors = by_group(parts.get("groups"), layout)
     values = parts["quantiles"].many(tuple(QUANTILES.values()))
     worst = parts["worst"]

@@ -13,6 +13,11 @@ def number(x: float, digits: int = 6) -> str:
     return MISSING if isnan(x) else f"{x:.{digits}g}"
 
 
+def counted(n: int, what: str) -> str:
+    """1 row, 2,000 rows."""
+    return f"{n:,} {what if n == 1 else f'{what}es' if what.endswith('s') else f'{what}s'}"
+
+
 def with_error(x: float, error: float) -> str:
     """A value and its error, to the same place: 0.1234 ± 0.0056."""
     if isnan(error) or error == 0.0 or not isfinite(x):

@@ -152,8 +152,11 @@ def _temperature(r: Result) -> Lines:
     if fit is None:
         return []
     before, after, temperature = fit
-    name = "fitted temperature" if r.data.get("calibration") else "best temperature"
-    lines: Lines = [Line(name, number(temperature), "logits divided by it", temperature)]
+    tried = 0 if r.data.get("calibration") else len(r.rows("temperatures"))
+    name, note = "fitted temperature", ""
+    if tried:
+        name, note = ("best temperature", f"of {tried}; ") if tried > 1 else ("other temperature", "")
+    lines: Lines = [Line(name, number(temperature), f"{note}logits divided by it", temperature)]
     for name, field, kind in (("cross-entropy", "cross_entropy", "number"), ("ECE", "ece", "share")):
         for when, side in (("before", before), ("after", after)):
             x = side.number(field)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from fastxent.report import tables
-from fastxent.report._numbers import visible
+from fastxent.report._numbers import counted, visible
 from fastxent.report.lines import sections
 from fastxent.report.reading import Result, results_of_one_kind
 
@@ -25,10 +25,12 @@ def title(result: Any) -> str:
     blocks = [p.get(key) for key in ("logits", "base", "other")]
     inputs = [x for x in blocks if isinstance(x, dict)]
     name = ", ".join(visible(x["name"]) for x in inputs if "name" in x) or r.name
+    if r.kind == "comparison" and len(inputs) == 2 and all("name" in x for x in inputs):
+        name = "{1} (Q) against {0} (base)".format(*(visible(x["name"]) for x in inputs))
     dtypes = ", ".join(dict.fromkeys(visible(x["dtype"]) for x in inputs if "dtype" in x))
     classes = p.get("classes")
     rows = r.count("rows") or 0
-    shape = f"{rows:,} rows x {classes:,} classes" if isinstance(classes, int) else f"{rows:,} rows"
+    shape = counted(rows, "row") + (f" x {counted(classes, 'class')}" if isinstance(classes, int) else "")
     by = f", fastxent {visible(p['fastxent'])}" if "fastxent" in p else ""
     level = f" ({visible(p['level'])})" if by and "level" in p else ""
     return f"{name}: {shape} {dtypes}".rstrip() + by + level

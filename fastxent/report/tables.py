@@ -107,10 +107,11 @@ def of_rows(r: Result, field: str, caption: str, *, most: int = MOST) -> Table |
     shown = [name for name in names if not (name.endswith("_stderr") and name.removesuffix("_stderr") in names)]
     cells = [[_cell(r, field, row, name) for name in shown] for row in rows[:most]]
     note = f"{len(rows) - most:,} more are in the JSON" if len(rows) > most else ""
-    if not shown:
+    if not shown or (len(names) == 1 and field == "topk_agreement"):
         return None
     if field == "groups" and (macro := r.block("macro")):  # each group counting the same
-        cells.append(["macro average", *(_cell(r, "macro", dict(macro), name) for name in shown[1:])])
+        average = [_cell(r, "macro", dict(macro), name) for name in shown[1:]]
+        cells += [["macro average", *average]] * any(average)
     return Table(field, caption, [WORDS.get(n) or visible(n).replace("_", " ") for n in shown], cells, note)
 
 
@@ -181,8 +182,8 @@ def provenance(results: Sequence[Result]) -> Table | None:
 def _leaves(x: Any, name: str = "", depth: int = 6) -> Iterable[tuple[str, str]]:
     """The ends of nested dictionaries, by the way to them."""
     if not isinstance(x, dict) or not depth:
-        plain = [visible(v) for v in (x if isinstance(x, (list, tuple)) else [x]) if not isinstance(v, (dict, list))]
-        yield name, ", ".join(plain)
+        items = [v for v in (x if isinstance(x, (list, tuple)) else [x]) if not isinstance(v, (dict, list))]
+        yield name, ", ".join(MISSING if v is None else visible(v) for v in items) or MISSING
         return
     for key, value in x.items():
         yield from _leaves(value, f"{name} {visible(key)}".strip(), depth - 1)
@@ -205,6 +206,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
     """All tables below the lines; those without rows are left out."""
     found: list[Table | None] = [*together(results)]
     for r in results:
+        if r.count("used") == 0:
+            continue
         own = [reliability(r), agreement(r), of_rows(r, "kl_by_confidence", "KLD by confidence of the base model")]
         own += [of_rows(r, "classes", "by class"), of_rows(r, "temperatures", "other temperatures")]
         own.append(of_rows(r, "worst", "worst rows"))
