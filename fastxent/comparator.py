@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_labels, is_bfloat16, to_numpy
 from fastxent._passes.rows import BLOCK_ROWS
-from fastxent._scoring.accumulator import FIRST, Accumulator, at_least
+from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts
-from fastxent._scoring.compared_rows import IGNORED, INVALID, MASKED, NONFINITE, USED, Rows, compare_rows
+from fastxent._scoring.compared_rows import Rows, compare_rows
 from fastxent._scoring.compared_summary import summary
 from fastxent._scoring.inputs import Inputs, divided
-from fastxent._scoring.rowfile import COMPARED
 from fastxent._threads import default_floats, get_num_threads
 from fastxent.comparison_results import Comparison
 from fastxent.sources.array import ArraySource
@@ -236,12 +235,7 @@ class Comparator(Accumulator):
         counts, status = self._counts, rows.status
         if "mask" in columns:
             status[~columns["mask"]] = MASKED
-        by_status = np.bincount(status, minlength=5).tolist()
-        counts["rows"] += len(status)
-        for name, code in (("ignored", IGNORED), ("invalid", INVALID), ("nonfinite", NONFINITE), ("masked", MASKED)):
-            counts[name] += by_status[code]
-            if name in FIRST and by_status[code]:
-                self._note(name, row + int(np.argmax(status == code)))
+        self._tally(status, row)
         if sink is not None:
             sink(row, rows, labels)
         used = status == USED
@@ -300,20 +294,6 @@ def check_widths(
             f"{names[0]} has {base[-1]} classes, but {names[1]} has {other[-1]}; where the last columns are padding, "
             f"classes={fewer} uses the first {fewer} of both"
         )
-
-
-def row_items(row: int, rows: Rows, labels: NDArray[np.int64] | None) -> NDArray[Any]:
-    """Items of a file of rows."""
-    items = np.empty(len(rows.status), COMPARED)
-    items["status"] = rows.status
-    items["label"] = -1 if labels is None else labels
-    left_out = rows.status != USED
-    for name in COMPARED.names or ():
-        if name in ("argmax", "argmax_base"):
-            items[name] = np.where(left_out, -1, rows.prediction if name == "argmax" else rows.prediction_base)
-        elif name not in ("status", "label"):
-            items[name] = np.where(left_out, np.nan, rows.value.get(name, np.nan))
-    return items
 
 
 def _ranges(rows: int, columns: int, itemsize: int) -> list[tuple[int, int]]:

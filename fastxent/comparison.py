@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
-from math import prod
 from typing import Any, Literal
 
 from fastxent._scoring.inputs import Inputs
 from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
-from fastxent._scoring.rowfile import COMPARED, RowFile
-from fastxent.comparator import Comparator, check_widths, row_items
+from fastxent._scoring.rowfile import COMPARED, PerRow, compared
+from fastxent.comparator import Comparator, check_widths
 from fastxent.comparison_results import Comparison
 from fastxent.results import wrong_rows
 from fastxent.sources import Source, as_source
@@ -65,7 +63,7 @@ def compare(
         As `evaluate` has them.
     per_row
         A file, .npy or .parquet, for the values of every row: status, label, kl, reverse_kl, js, tv, loss, loss_base,
-        p_label, p_label_base, confidence_base, argmax, argmax_base.
+        p_label, p_label_base, confidence_base, argmax, argmax_base. With `checkpoint` as `evaluate` has it.
 
     Returns
     -------
@@ -116,8 +114,6 @@ def compare(
         if strict and (words := _wrong(result)):
             raise ValueError(words)
         return result
-    if per_row is not None and checkpoint is not None:
-        raise ValueError("per_row and checkpoint do not go together: the rows before a crash would be lost")
     sides = {"base": _source(base, "base", axis, binary), "other": _source(other, "other", axis, binary)}
     if sides["base"].format == "llama.cpp":
         labels = sides["base"] if labels is None else labels
@@ -138,27 +134,19 @@ def compare(
     elif shift:
         raise ValueError("shift says which label belongs to a row, but there are no labels")
     beside = beside_rows(columns, shape)
-    with ExitStack() as stack:
-        sink = None
-        if per_row is not None:
-            file = stack.enter_context(RowFile(per_row, prod(shape), COMPARED))
-
-            def sink(*row: Any) -> None:
-                file.add(row_items(*row))
-
-        comparator = read_into(
-            comparator,
-            sides,
-            targets,
-            beside,
-            shape=shape,
-            shift=shift,
-            lengths=lengths,
-            strict=strict,
-            sink=sink,
-            progress=progress,
-            checkpoint=checkpoint,
-        )
+    comparator = read_into(
+        comparator,
+        sides,
+        targets,
+        beside,
+        shape=shape,
+        shift=shift,
+        lengths=lengths,
+        strict=strict,
+        per_row=None if per_row is None else PerRow(per_row, COMPARED, compared),
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     result = comparator.result()
     result.provenance.update(origins({**sides, "labels": targets, **beside}))
     result.provenance["rows"] = {"shift": shift, "lengths": lengths is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from math import nan
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent.results import _plain, _same
+from fastxent._scoring.tables import Named, plain
 
 SCHEMA = 1  # of `Comparison.to_dict`
 
@@ -55,7 +54,7 @@ class ComparedGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class ComparedGroups:
+class ComparedGroups(Named[ComparedGroup]):
     """The numbers of each group, a column each, the groups in order; an item is a `ComparedGroup`.
 
     Attributes
@@ -77,28 +76,7 @@ class ComparedGroups:
     ppl: NDArray[np.float64]
     ppl_base: NDArray[np.float64]
 
-    def __len__(self) -> int:
-        return len(self.name)
-
-    def __iter__(self) -> Iterator[ComparedGroup]:
-        return (self._at(i) for i in range(len(self)))
-
-    def __getitem__(self, name: int | str) -> ComparedGroup:
-        """The group of a name; KeyError where there is none."""
-        place = int(np.searchsorted(self.name, name)) if isinstance(name, str) == (self.name.dtype.kind == "U") else -1
-        if not 0 <= place < len(self) or self.name[place] != name:
-            raise KeyError(name)
-        return self._at(place)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _at(self, i: int) -> ComparedGroup:
-        return ComparedGroup(**{f.name: getattr(self, f.name)[i].item() for f in fields(ComparedGroup)})
+    ITEM = ComparedGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,20 +204,15 @@ class Comparison:
 
         What needs labels is null where there were none.
         """
-        out: dict[str, Any] = {"schema": SCHEMA}
-        labelled = self.provenance.get("labelled", True)
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in ("kl_by_confidence", "worst", "groups") and value is not None:
-                names = [g.name for g in fields(ROWS[f.name]) if labelled or g.name not in LABELLED]
-                value = [{name: getattr(row, name) for name in names} for row in value]
-            elif not labelled and f.name in LABELLED:
-                value = None
-            out[f.name] = _plain(value)
+        out = {"schema": SCHEMA, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+        if not self.provenance.get("labelled", True):
+            for name in ("kl_by_confidence", "worst", "groups"):
+                rows = out[name] or []
+                out[name] = out[name] and [{k: v for k, v in row.items() if k not in LABELLED} for row in rows]
+            out |= dict.fromkeys(LABELLED & out.keys())
         return out
 
 
-ROWS: dict[str, Any] = {"kl_by_confidence": Bucket, "worst": Apart, "groups": ComparedGroup}
 LABELLED = {"label", "delta_p_quantiles", *(f.name for f in fields(Comparison) if f.default is nan)} - {
     "kl_mean_cluster_stderr", "same_top_cluster_stderr",
 }  # fmt: skip

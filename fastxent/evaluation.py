@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import Any
 
 from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
-from fastxent._scoring.rowfile import RowFile, evaluated
+from fastxent._scoring.rowfile import EVALUATED, PerRow, evaluated
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation, wrong_rows
 from fastxent.sources import Source, as_source
@@ -84,7 +83,7 @@ def evaluate(
         Invalid labels and non-finite rows are a ValueError.
     per_row
         A file, .npy or .parquet, for the values of every row: status, label, loss, lse, p_label, confidence, entropy,
-        brier, argmax, rank.
+        brier, argmax, rank. With `checkpoint` a hidden file beside it holds those of the rows that are done.
     progress
         True shows a bar on the terminal; a function is called with (rows done, all rows).
     checkpoint
@@ -141,34 +140,24 @@ def evaluate(
 
         result: Evaluation = dask.evaluate(logits, labels, axis=axis, **columns, **options)
         return _strict(result) if strict else result
-    if per_row is not None and checkpoint is not None:
-        raise ValueError("per_row and checkpoint do not go together: the rows before a crash would be lost")
     evaluator = Evaluator(**options)
     source = as_source(logits, axis) if not binary else _binary(logits)
     targets = as_source(labels, None)
     _check_shapes(source, targets, binary)
     beside = beside_rows(columns, targets.shape)
-    with ExitStack() as stack:
-        sink = None
-        if per_row is not None:
-            file = stack.enter_context(RowFile(per_row, targets.rows))
-
-            def sink(_: int, *row: Any) -> None:
-                file.add(evaluated(*row))
-
-        evaluator = read_into(
-            evaluator,
-            {"logits": source},
-            targets,
-            beside,
-            shape=targets.shape,
-            shift=shift,
-            lengths=lengths,
-            strict=strict,
-            sink=sink,
-            progress=progress,
-            checkpoint=checkpoint,
-        )
+    evaluator = read_into(
+        evaluator,
+        {"logits": source},
+        targets,
+        beside,
+        shape=targets.shape,
+        shift=shift,
+        lengths=lengths,
+        strict=strict,
+        per_row=None if per_row is None else PerRow(per_row, EVALUATED, evaluated),
+        progress=progress,
+        checkpoint=checkpoint,
+    )
     result = evaluator.result()
     result.provenance.update(origins({"logits": source, "labels": targets, **beside}))
     result.provenance["rows"] = {"shift": operator.index(shift), "lengths": lengths is not None}

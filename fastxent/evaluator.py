@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastxent._accumulators.curve import Curve, add_confidences
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._passes.rows import STATS, block_rows, run
-from fastxent._scoring.accumulator import FIRST, Accumulator, at_least
+from fastxent._scoring.accumulator import MASKED, NONFINITE, USED, Accumulator, at_least
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.inputs import Inputs, as_temperature, divided
 from fastxent._scoring.parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
@@ -26,9 +26,6 @@ from fastxent.sources.array import ArraySource
 NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
 ARGMAX, RANK = 6, 7
 LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
-
-# what became of a row, in `--per-row` files too
-USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)
 
 Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]], None]
 
@@ -242,19 +239,13 @@ class Evaluator(Accumulator):
         row: int,
     ) -> None:
         """Add the row statistics of one block of the kernels; `status` becomes one of USED, IGNORED, ..."""
-        counts, layout = self._counts, self._layout
+        layout = self._layout
         assert layout is not None
         status[(status == USED) & np.isnan(stats[:, 0])] = NONFINITE
         if "mask" in columns:
             status[~columns["mask"]] = MASKED
-        by_status = np.bincount(status, minlength=5).tolist()
-        counts["rows"] += len(status)
-        for name, code in (("ignored", IGNORED), ("invalid", INVALID), ("nonfinite", NONFINITE), ("masked", MASKED)):
-            counts[name] += by_status[code]
-            if name in FIRST and by_status[code]:
-                self._note(name, row + int(np.argmax(status == code)))
+        everything = self._tally(status, row) == len(status)
         used = status == USED
-        everything = by_status[USED] == len(status)
         kept = stats if everything else stats[used]
         # a column each, contiguous
         value = dict(zip(NAMES, np.ascontiguousarray(kept[:, : len(NAMES)].T), strict=True))
@@ -265,7 +256,7 @@ class Evaluator(Accumulator):
         of_used = columns if everything else {name: column[used] for name, column in columns.items()}
         weights = of_used.get("sample_weight")
         loss, hit = value["loss"], rank == 0
-        counts["infinite"] += int(np.count_nonzero(loss == inf))
+        self._counts["infinite"] += int(np.count_nonzero(loss == inf))
         value |= {f"top{k}": (rank < k).astype(np.float64) for k in self._topk}
         value["accuracy"] = hit.astype(np.float64)
         value["rank"] = rank.astype(np.float64)

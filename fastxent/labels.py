@@ -208,12 +208,12 @@ def mutual_info_score(labels_true: Any, labels_pred: Any) -> float:
     Returns
     -------
     float
-        In nats, never negative. NaN where there is no sample.
+        In nats, never negative.
 
     Raises
     ------
     ValueError
-        For labels that are not of 1 dimension, or not as many in both.
+        For labels that are not of 1 dimension, or not as many in both, and for none at all.
     TypeError
         For labels that are not hashable.
 
@@ -228,6 +228,8 @@ def mutual_info_score(labels_true: Any, labels_pred: Any) -> float:
         raise ValueError(
             f"labels_true has {len(a.array)} labels and labels_pred {len(b.array)}; they must be as many in both"
         )
+    if len(a.array) == 0:  # as scikit-learn has it, whose logarithm of the number of samples is a ValueError
+        raise ValueError("labels_true and labels_pred are empty; the mutual information of no sample is not defined")
     with suppress(TooManyCells, IndexError):
         # a table of far more cells than labels costs more than numbering them
         return mutual(of_array(count_dense(a, b, None, min(DENSE_CELLS, FEW_CELLS + 8 * a.array.size))))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from math import isinf, isnan, nan
+from math import nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastxent._scoring.tables import Named, Table, plain
 
 SCHEMA = 2  # of `Evaluation.to_dict`, described in docs/json.md
 
@@ -25,6 +26,17 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How many rows have a loss from each edge to below the next; one edge more than counts, always the same edges.
+
+    They are 0, the powers of two from 2^-40 to 1/16, from there on four to each octave, up to 256, and inf.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Worst:
     """A row of one of the largest losses."""
 
@@ -32,17 +44,6 @@ class Worst:
     loss: float
     label: int
     prediction: int
-
-
-class _Table:
-    """Columns of arrays, equal where all of them are."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(_Table):
+class Groups(Named[Group]):
     """The numbers of each group, a column each, the groups in order; an item is a `Group`.
 
     Attributes
@@ -94,25 +95,23 @@ class Groups(_Table):
     word_perplexity: NDArray[np.float64]
     macro: dict[str, float]
 
-    def __len__(self) -> int:
-        return len(self.name)
+    ITEM = Group
+    OPTIONAL = ("bits_per_byte", "word_perplexity")
 
-    def __iter__(self) -> Iterator[Group]:
-        return (self._at(i) for i in range(len(self)))
 
-    def __getitem__(self, name: int | str) -> Group:
-        """The group of a name; KeyError where there is none."""
-        place = int(np.searchsorted(self.name, name)) if isinstance(name, str) == (self.name.dtype.kind == "U") else -1
-        if not 0 <= place < len(self) or self.name[place] != name:
-            raise KeyError(name)
-        return self._at(place)
+@dataclass(frozen=True)
+class Class:
+    """The numbers of one class; `Classes` says what they are."""
 
-    def _at(self, i: int) -> Group:
-        return Group(**{f.name: getattr(self, f.name)[i].item() for f in fields(Group)})
+    count: int
+    predicted: int
+    cross_entropy: float
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True, eq=False)
-class Classes(_Table):
+class Classes(Table[Class]):
     """The numbers of each class, a column each: item c is class c's. Rows count the same here, whatever their weights.
 
     Attributes
@@ -137,6 +136,12 @@ class Classes(_Table):
     confusion: NDArray[np.int64]
     mutual_information: float
 
+    ITEM = Class
+
+    def dictionaries(self) -> list[dict[str, Any]]:
+        """A dictionary a class, as JSON has it."""
+        return [{"class": i, **row} for i, row in enumerate(super().dictionaries())]
+
     def table(self) -> NDArray[np.int64]:
         """Counts of shape (C, C): labels down, predictions across."""
         out = np.zeros((self.count.size, self.count.size), np.int64)
@@ -150,7 +155,7 @@ class Evaluation:
 
     With `sample_weight` means and shares are weighted, sum(w x) / sum(w), and so are the calibration, the entropy of
     the labels and the groups; their errors are sqrt(n / (n - 1) sum(w^2 (x - mean)^2)) / sum(w), n the rows of weight
-    above 0. Counts, quantiles, worst rows and the counts by class count each row once.
+    above 0. Counts, quantiles, histogram, worst rows and the counts by class count each row once.
 
     Attributes
     ----------
@@ -175,6 +180,8 @@ class Evaluation:
     quantiles, quantiles_exact
         Of the row loss, by name: "min", "0.1%", ... "max"; whether they are exact, or each order statistic is within
         0.5 % (more than 2^20 rows).
+    histogram
+        Of the row loss: a `Histogram`, whose counts are exact.
     z_loss
         Mean squared log-sum-exp.
     accuracy_bound, expected_accuracy
@@ -225,6 +232,7 @@ class Evaluation:
     word_perplexity: float = nan
     quantiles: dict[str, float] = field(default_factory=dict)
     quantiles_exact: bool = True
+    histogram: Histogram | None = None
     z_loss: float
     accuracy_bound: float
     expected_accuracy: float
@@ -254,9 +262,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it: infinities and NaN as "inf", "-inf", "nan", dictionary keys as text."""
-        out = {"schema": SCHEMA, **{f.name: _plain(getattr(self, f.name)) for f in fields(self)}}
-        out["macro"] = _plain(self.groups.macro) if self.groups else None
-        out["mutual_information"] = _plain(self.classes.mutual_information) if self.classes else None
+        out = {"schema": SCHEMA, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+        out["macro"] = plain(self.groups.macro) if self.groups else None
+        out["mutual_information"] = plain(self.classes.mutual_information) if self.classes else None
         out["confusion"] = self.classes.confusion.tolist() if self.classes else None
         return out
 
@@ -271,40 +279,3 @@ def wrong_rows(invalid: int, first_invalid: int | None, nonfinite: int, first_no
         )
         if count
     )
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray):
-        return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return bool(a == b or (a != a and b != b))
-
-
-def _rows(x: Groups | Classes, names: list[str], optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """A dictionary a row; without the optional columns that are NaN throughout."""
-    columns = {name: getattr(x, name) for name in names}
-    for name in optional:
-        if np.isnan(columns[name]).all():
-            del columns[name]
-    lists = [_plain(column.tolist()) for column in columns.values()]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
-
-
-def _plain(x: Any) -> Any:
-    if isinstance(x, float) and (isnan(x) or isinf(x)):
-        return str(x)
-    if isinstance(x, np.ndarray):
-        return _plain(x.tolist())
-    if isinstance(x, Groups):
-        return _rows(x, [f.name for f in fields(Group)], ("bits_per_byte", "word_perplexity"))
-    if isinstance(x, Classes):
-        names = ["count", "predicted", "cross_entropy", "precision", "recall"]
-        return [{"class": i, **row} for i, row in enumerate(_rows(x, names))]
-    if isinstance(x, (Bin, Worst)):
-        return {f.name: _plain(getattr(x, f.name)) for f in fields(x)}
-    if isinstance(x, dict):
-        return {str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [_plain(v) for v in x]
-    return x

@@ -119,10 +119,12 @@ def test_against_numpy(weighted, text):
         got.groups["none"]
 
 
-def test_classes():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_classes(weighted):
     x, y, columns = data()
-    use = columns["mask"]
-    got = evaluator(x, y, {"mask": use}).result().classes
+    use, w = columns["mask"], columns["sample_weight"] if weighted else np.ones(N)
+    x[np.flatnonzero(columns["sample_weight"] == 0)[0], 0] = -30.0
+    got = evaluator(x, y, {"mask": use, "sample_weight": w if weighted else None}).result().classes
     table = np.zeros((C, C), int)
     np.add.at(table, (y[use], x[use].argmax(1)), 1)
     assert (got.table() == table).all()
@@ -131,7 +133,8 @@ def test_classes():
     assert got.recall == pytest.approx(table.diagonal() / table.sum(1))
     assert got.precision == pytest.approx(table.diagonal() / table.sum(0))
     loss = script(x[use], y[use], np.ones(use.sum()))[1]
-    assert got.cross_entropy == pytest.approx([loss[y[use] == c].mean() for c in range(C)], rel=1e-13)
+    want = [np.average(loss[y[use] == c], weights=w[use][y[use] == c]) for c in range(C)]
+    assert got.cross_entropy == pytest.approx(want, rel=1e-13)
     p = table / table.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * np.log(p / np.outer(p.sum(1), p.sum(0))), 0)
@@ -156,6 +159,16 @@ def test_rows_of_weight_zero_count_for_nothing():
     want = evaluator(x[w > 0], y[w > 0], {"sample_weight": w[w > 0], "groups": columns["groups"][w > 0]}).result()
     for name in ("cross_entropy", "cross_entropy_stderr", "cross_entropy_cluster_stderr", "ece", "brier", "explained"):
         assert getattr(got, name) == getattr(want, name), name
+
+
+def test_no_weight_at_all():
+    x, y, columns = data()
+    got = evaluator(x, y, {"sample_weight": np.zeros(N), "groups": columns["groups"]}).result()
+    assert (got.used, got.weight) == (N, 0.0)
+    for name in ("cross_entropy", "perplexity", "accuracy", "ece", "mce", "label_entropy", "explained", "brier"):
+        assert math.isnan(getattr(got, name)), name
+    assert np.isnan(got.classes.cross_entropy).all()
+    assert np.isnan(got.groups.cross_entropy).all()
 
 
 def test_infinite_losses_of_groups():

@@ -196,7 +196,21 @@ def test_odd_numbers():
 def test_histogram_of_counts():
     data = {**evaluation(), "histogram": {"edges": [0, 1, 2, 4], "counts": [1, 2, 3]}}
     assert "Drawn from quantiles" in pages()["one"]
+    assert "Drawn from quantiles" not in pages()["demo"]
     assert "Drawn from quantiles" not in report.html(data)
+    assert "Not drawn" not in report.html(data)
+
+
+def test_histogram_says_what_it_does_not_draw():
+    edges = [0, 0.001, 0.01, 1, 256, "inf"]
+    data = {**evaluation(), "histogram": {"edges": edges, "counts": [1, 0, 5, 2, 2]}}
+    words = "10.00 % of the rows below 0.001 and 20.00 % of the rows from 256 on"
+    assert f"Not drawn: {words}." in report.html(data)
+    other = report.as_result({**data, "histogram": {"edges": edges, "counts": [0, 5, 5, 0, 0]}}, "b")
+    assert f"Not drawn: a: {words}." in report.html(report.as_result(data, "a"), other)
+    for counts in ([0] * 5, [3, 0, 0, 0, 0], [0, 0, 0, 0, 3]):  # none that could be drawn
+        text = report.html({**data, "histogram": {"edges": edges, "counts": counts}})
+        assert ("Distribution of the loss" in text) == (counts[0] > 0)  # from 0 on, drawn evenly
 
 
 def test_without_the_extra(monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastxent._accumulators import quantiles as _quantiles
 from fastxent._accumulators.quantiles import Quantiles
+from fastxent._scoring.histogram import EDGES, histogram
 
 INF = math.inf
 FRACTIONS = (0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1)
@@ -94,3 +96,32 @@ def test_histogram_counts(limit):
     values = np.random.default_rng(0).exponential(size=500)
     edges = np.array([0.0, 0.5, 1.0, 2.0, 4.0])  # powers of two begin a bin
     assert filled([values]).histogram(edges).tolist() == [(values < edge).sum() for edge in edges]
+
+
+def test_histogram_of_losses_is_exact(limit):
+    """At each edge, one step below it, and everywhere between, kept or not."""
+    inner = np.array(EDGES[:-1])
+    values = np.concatenate([inner, np.nextafter(inner[1:], 0), [0.0, -0.0, 5e-324, 1e300, INF, INF]])
+    values = np.concatenate([values, np.random.default_rng(0).lognormal(-3, 8, 2000)])
+    parts = [filled([chunk]) for chunk in np.array_split(values, 9)]
+    whole = parts[4]
+    for part in parts[:4] + parts[:4:-1]:
+        whole = part.merged(whole)
+    assert whole.exact == (limit > 7)
+    got = histogram(whole)
+    assert got.edges == EDGES
+    assert got.counts == tuple(
+        int(np.count_nonzero((values >= a) & ((values < b) | (b == INF)))) for a, b in pairwise(EDGES)
+    )
+    assert sum(got.counts) == len(values)
+    assert tuple(map(sum, zip(*(histogram(part).counts for part in parts), strict=True))) == got.counts
+    assert set(histogram(Quantiles()).counts) == {0}
+
+
+def test_edges_of_the_histogram():
+    """The documented ones: octaves from 2^-40 on, quarters of octaves from 1/16 to 256."""
+    assert (EDGES[0], EDGES[1], EDGES[36], EDGES[37], EDGES[41], EDGES[-2:]) == (
+        0.0, 2.0**-40, 2.0**-5, 2.0**-4, 2.0**-3, (256.0, INF),
+    )  # fmt: skip
+    assert EDGES[-10:-1] == (64, 80, 96, 112, 128, 160, 192, 224, 256)
+    assert len(EDGES) == 87

@@ -6,11 +6,13 @@ import io
 import json
 import math
 import operator
+import re
 import sys
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import results
 from child import run_python
 
 import fastxent as fx
@@ -109,8 +111,8 @@ def test_golden():
         (12.0, 3e20, "12 ± 3e+20"),
         (1.23456789, 0.0, "1.23457"),
         (1.23456789, NAN, "1.23457"),
-        (NAN, 0.1, "nan"),
-        (NAN, NAN, "nan"),
+        (NAN, 0.1, "-"),
+        (NAN, NAN, "-"),
         (INF, NAN, "inf"),
         (INF, INF, "inf"),
         (1.23456789, INF, "1.23457 ± inf"),
@@ -122,8 +124,10 @@ def test_with_error(value, error, text):
 
 def test_report_of_nothing():
     for result in (Evaluator().result(), fx.evaluate(np.zeros((0, 3)), []), fx.evaluate(np.zeros((2, 3)), [7, 7])):
-        assert "perplexity" in report.text(result)
-        assert "nan" in report.text(result)
+        words = report.text(result)
+        assert ["perplexity", "-"] in [line.split() for line in words.splitlines()]
+        assert "quantiles" not in words
+        assert "nan" not in words
     overflow = fx.evaluate(np.array([[0.0, -1000.0], [0.0, -900.0]]), [1, 1])
     assert "inf" in report.text(overflow)
 
@@ -148,6 +152,28 @@ def test_rich(name, monkeypatch):
     assert words.count("█") == 2 + 20  # the accuracies of the reliability table
 
 
+@pytest.mark.parametrize("kind", ["evaluation", "comparison"])
+def test_rich_side_by_side(kind, monkeypatch):
+    """All that the plain text has; in a narrow terminal without notes, in a still narrower one the plain text."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    make = getattr(results, kind)
+    two = [report.as_result(make(scale), f"run[b]{scale}.json") for scale in (1, 2)]
+    plain = report.text(*two)
+    cells = {cell for line in plain.splitlines() for cell in re.split(r"\s{2,}", line.strip())}
+    for columns in (200, 95, 40):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        report.write(*two, file=(file := Terminal()))
+        words = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+        assert ("\x1b[" in file.getvalue()) == (columns > 40)
+        assert (words == plain) == (columns == 40)
+        notes = {"mean probability of the label", "nats, KL(base || Q)", "p_Q(label) - p_base(label)"}
+        missing = {cell for cell in cells if cell not in words}
+        assert not missing if columns != 95 else notes & cells <= missing
+        assert not any(re.search(r"\d", cell) for cell in missing if "±" in cell)
+    assert {"difference", "mean KLD by group" if kind == "comparison" else "cross-entropy by group"} <= cells
+
+
 def test_no_rich(monkeypatch):
     report.write(EXAMPLE, file=(file := io.StringIO()))
     assert file.getvalue() == GOLDEN
@@ -170,7 +196,10 @@ def test_dictionary_is_strict_json():
     got = result.to_dict()
     assert (got["cross_entropy"], got["cross_entropy_stderr"], got["accuracy_bound"]) == ("inf", "nan", 0.0)
     assert (got["topk"], got["first_invalid"], got["first_nonfinite"]) == ({"2": 1.0}, None, 2)
-    assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": "nan", "accuracy": "nan"}
+    assert got["reliability"][0] == {"lower": 0.0, "upper": 1 / 15, "count": 0, "confidence": None, "accuracy": None}
+    assert (got["histogram"]["edges"][-1], got["histogram"]["counts"][-1], sum(got["histogram"]["counts"])) == (
+        "inf", 1, 2,
+    )  # fmt: skip
     assert set(map(type, got.values())) <= {bool, int, float, str, dict, list, type(None)}
     for what, shape, dtype in (("logits", [3, 2], "float16"), ("labels", [3], "int64")):
         assert len(got["provenance"][what].pop("fingerprint")) == 32

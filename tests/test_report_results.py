@@ -4,7 +4,9 @@ import io
 import json
 import math
 import os
+import re
 
+import numpy as np
 import pytest
 from results import comparison, evaluation
 
@@ -14,7 +16,7 @@ from fastxent.report._numbers import difference, visible
 from fastxent.report.reading import results_of_one_kind
 
 LLAMA = """\
-base.npy, q4.npy: 5,000 rows x 32,000 classes float16, fastxent 1.2.3 (avx2)
+q4.npy (Q) against base.npy (base): 5,000 rows x 32,000 classes float16, fastxent 1.2.3 (avx2)
 
   rows                                            5,000  5,000 used
 
@@ -97,7 +99,7 @@ def test_side_by_side():
     assert [float(x.split(" ± ")[0]) for x in line.split("  ")[2:-1] if x.strip()] == [2.5, 5.0, 2.5, 1.25, -1.25]
     assert words[0].startswith("x.npy (1): folder/x.npy: 1,010 rows")
     heads = [line for line in words if "difference" in line]
-    assert len(heads) == 1
+    assert len(heads) == 2  # of the lines, and of the loss by group
     assert heads[0].split() == ["x.npy", "(1)", "x.npy", "(2)", "difference", "x.npy", "(3)", "difference"]
     lonely = report.text(evaluation(), {"rows": 3, "accuracy": 0.5})
     (line,) = (line for line in lonely.splitlines() if line.startswith("  accuracy"))
@@ -206,14 +208,62 @@ def test_tables_of_columns():
     lines = [" ".join(line.split()) for line in report.text(data).splitlines()]
     assert {"masked rows 5 left out by mask, lengths or shift", "± 0.12 error by groups"} <= set(lines)
     assert "sum of weights 12.5 means and shares are weighted" in lines
-    assert "best temperature 1.2 logits divided by it" in lines
+    assert "best temperature 1.2 of 16; logits divided by it" in lines
     assert "mutual information 0.3 of label and prediction, nats" in lines
     assert {"quantiles of the loss, nats, each order statistic within 0.5 %", "0.1 % 0.5", "median 1"} <= set(lines)
     i = lines.index("by group")
-    assert lines[i + 1 : i + 5] == ["group used cross entropy", "a 3 1.50 ± 0.25", "nan 4 nan", "macro average 1.75"]
+    assert lines[i + 1 : i + 5] == ["group used cross entropy", "a 3 1.50 ± 0.25", "nan 4 -", "macro average 1.75"]
     i = lines.index("by class")
     assert lines[i + 1 : i + 4] == ["class count precision", "0 5 50.00 %", "1 6 100.00 %"]
     assert "unequal length" in error(report.text, {**data, "groups": {"name": ["a"], "used": [1, 2]}})
+
+
+def test_what_no_row_says_is_a_dash():
+    base = np.array([[9.0, 0.0], [0.5, 0.0], [9.0, 0.0]])
+    result = fx.compare(base, base / 2, [0, 1, 0], groups=[7, 7, 8])
+    assert result.to_dict()["kl_by_confidence"][0] == {
+        "lower": 0.0, "upper": 0.25, "count": 0, "kl_mean": None, "kl_mean_stderr": None, "same_top": None,
+        "ppl": None, "ppl_base": None,
+    }  # fmt: skip
+    lines = [line.split() for line in report.text(result).splitlines()]
+    assert ["0", "0.25", "0", "-", "-", "-", "-"] in lines
+    bins = fx.evaluate(base, [0, 1, 0]).to_dict()["reliability"]
+    assert {b["accuracy"] for b in bins if not b["count"]} == {None}
+    for some in (result, fx.evaluate(base, [0, 1, 0]), fx.evaluate(base, [5, 5, 5]), fx.compare(base, base, [5, 5, 5])):
+        assert "nan" not in report.text(some)
+        assert not re.search(r"\bnan\b", report.html(some))
+
+
+def test_odd_results():
+    x = np.array([[3.0, 0.0]])
+    one = report.text(fx.evaluate(x[:, :1], [0], temperatures=[1.5]))
+    assert one.startswith("logits: 1 row x 1 class float64")
+    assert "\n  other temperature " in one
+    for words in (report.text(fx.evaluate(x, [7], groups=["<q>"])), report.text(fx.compare(x, x, [7], groups=["<q>"]))):
+        assert [line.strip() for line in words.split("\n\n")[-1].splitlines()] == [
+            "by group", "group  rows  used", "<q>       1     0"
+        ]  # fmt: skip
+    weightless = fx.compare(x, x, [0], sample_weight=[0.0])
+    assert "agreement" not in report.text(weightless)
+    assert np.isnan(fx.compare(x, x, [0]).delta_p_rms_stderr)  # of one row nobody knows
+    assert fx.compare(x, x, [0]).delta_p_rms == 0.0
+    page = report.html(fx.evaluate(x, [0], groups=["<q>"]))
+    assert "<q>" not in page
+    assert not re.search(r">\s*None\s*<", page)
+
+
+def test_errors_of_clusters_of_a_comparison():
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(60, 5))
+    result = fx.compare(base, base + rng.normal(size=base.shape), np.arange(60) % 5, groups=np.arange(60) // 6)
+    lines = [line.split() for line in report.text(result).splitlines()]
+    for name, shown in (
+        ("Mean ln(PPL(Q)/PPL(base))", f"± {result.log_ppl_ratio_cluster_stderr:.2g} error by groups"),
+        ("Mean    KLD", f"± {result.kl_mean_cluster_stderr:.2g} error by groups"),
+        ("Same top p", f"± {100 * result.same_top_cluster_stderr:.3f} % error by groups"),
+    ):
+        place = next(i for i, line in enumerate(lines) if line[: len(name.split())] == name.split())
+        assert lines[place + 1] == shown.split()
 
 
 HOSTILE = "a\x1b[31m\0\r\n\u202egpj\u2066\u2028\udcff</script><script>alert(1)</script>$x^2$é漢"

@@ -9,7 +9,7 @@ import pytest
 
 import fastxent as fx
 from fastxent._scoring import reading as _reading
-from fastxent._scoring.rowfile import DTYPE
+from fastxent._scoring.rowfile import EVALUATED
 from fastxent.evaluator import Evaluator
 
 INF, NAN = np.inf, np.nan
@@ -201,7 +201,7 @@ def test_no_file_of_rows_after_an_error(tmp_path):
         with pytest.raises(error):
             fx.evaluate(-np.abs(x), y, inputs="probs", per_row=path)
     assert not list(tmp_path.iterdir())
-    assert DTYPE.itemsize == 1 + 8 * 9
+    assert EVALUATED.itemsize == 1 + 8 * 9
 
 
 def test_strict():

@@ -116,10 +116,9 @@ class Quantiles:
             return [nan] * len(fractions)
         positions = [Fraction(fraction) * (self.count - 1) for fraction in fractions]
         places = [int(position) for position in positions]
-        low = self._order(places)
-        high = self._order([min(place + 1, self.count - 1) for place in places])
+        found = self._order([*places, *(min(place + 1, self.count - 1) for place in places)])
         out = []
-        for position, place, a, b in zip(positions, places, low, high, strict=True):
+        for position, place, a, b in zip(positions, places, found[: len(places)], found[len(places) :], strict=True):
             part = float(position - place)
             # not a (1 - part) + b part, which leaves equal values; and infinity times 0 is NaN
             out.append(a if part == 0.0 or a == b or (a == -inf and b < inf) else a + part * (b - a))
@@ -144,7 +143,7 @@ class Quantiles:
         return np.sort(np.concatenate(self._chunks)) + 0.0 if self._chunks else np.empty(0)  # -0 + 0 is 0
 
     def histogram(self, edges: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Counts of values below each edge, for a drawing; of whole bins where values are not kept."""
+        """Counts of values below each edge, at which a bin begins: exact whether the values are kept or not."""
         if self.exact:
             return np.searchsorted(self._sorted(), edges).astype(np.int64)
         below = np.concatenate([[0], np.cumsum(self._table())])

@@ -7,11 +7,18 @@ import operator
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastxent import _dispatch
 from fastxent._accumulators.state import keys_of, whole, whole_or_none
 from fastxent.results import wrong_rows
 
-FIRST = ("invalid", "nonfinite")
+# what became of a row, in files of rows too; the kernels say the first three of its label (_kernels/labels.pxi)
+STATUS = ("used", "ignored", "invalid", "nonfinite", "masked")
+USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)
+
+FIRST = ("invalid", "nonfinite")  # of which the first place is kept
 
 
 class AnyLayout(Protocol):
@@ -70,8 +77,16 @@ class Accumulator(ABC):
         if self._layout not in (None, layout):
             raise ValueError(f"rows of {layout.words_of()} do not go with those before, of {self._layout.words_of()}")
 
-    def _note(self, what: str, row: int) -> None:
-        self._first[what] = smallest(self._first[what], row)
+    def _tally(self, status: NDArray[np.uint8], row: int) -> int:
+        """Count what became of rows, the first of which has that number; gives how many are used."""
+        by_status: list[int] = np.bincount(status, minlength=len(STATUS)).tolist()
+        self._counts["rows"] += len(status)
+        for code, name in enumerate(STATUS):
+            if code != USED:
+                self._counts[name] += by_status[code]
+            if name in FIRST and by_status[code]:
+                self._first[name] = smallest(self._first[name], row + int(np.argmax(status == code)))
+        return by_status[USED]
 
     def wrong_rows(self) -> str:
         """Invalid labels and non-finite rows in words, for who wants none; else an empty string."""

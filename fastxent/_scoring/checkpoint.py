@@ -64,6 +64,11 @@ class Checkpoint:
         self._job = json.loads(json.dumps(job))
         self._last = time.monotonic()
 
+    @property
+    def name(self) -> str:
+        """A name of the job, short: another job has another."""
+        return _digest(self._job)[:16]
+
     def load(self) -> tuple[int, dict[str, Any]] | None:
         """The number of rows that are done and the state after them; None where there is no file.
 
@@ -84,7 +89,7 @@ class Checkpoint:
             raise ValueError(f"{self.path}: no checkpoint: its format should be {FORMAT!r}")
         if body.get("version") != VERSION:
             raise ValueError(f"{self.path}: checkpoint of version {body.get('version')!r}; known: {VERSION}")
-        if body.get("digest") != _digest(body.get("rows"), body.get("state")):
+        if body.get("digest") != _digest([body.get("rows"), body.get("state")]):
             raise ValueError(f"{self.path}: a damaged checkpoint; delete it to begin anew")
         job = body.get("job")
         if job != self._job:
@@ -101,10 +106,10 @@ class Checkpoint:
     def save(self, rows: int, state: dict[str, Any]) -> None:
         """Write that so many rows are done; OSError, which names the file, where it cannot be written."""
         body = {"format": FORMAT, "version": VERSION, "job": self._job, "rows": rows, "state": state}
-        body["digest"] = _digest(rows, state)
+        body["digest"] = _digest([rows, state])
         write_atomically(self.path, json.dumps(body, allow_nan=False).encode())
         self._last = time.monotonic()
 
 
-def _digest(rows: Any, state: Any) -> str:
-    return hashlib.blake2b(json.dumps([rows, state], sort_keys=True).encode(), digest_size=16).hexdigest()
+def _digest(x: Any) -> str:
+    return hashlib.blake2b(json.dumps(x, sort_keys=True).encode(), digest_size=16).hexdigest()

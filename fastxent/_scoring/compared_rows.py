@@ -13,10 +13,9 @@ from fastxent._counts import exps
 from fastxent._passes import pairs as _pairs
 from fastxent._passes.rows import STATS, run
 from fastxent._passes.topk import agreement, top_columns
+from fastxent._scoring.accumulator import NONFINITE, USED
 from fastxent._scoring.inputs import decoded
 
-# status of a row: what the kernels say of its label (_kernels/labels.pxi), and what else there is
-USED, IGNORED, INVALID, NONFINITE, MASKED = range(5)
 LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
 
 

@@ -131,7 +131,7 @@ def _labelled(means: Means, delta_p: Any) -> dict[str, Any]:
         "delta_p_mean": means.mean("delta_p"),
         "delta_p_mean_stderr": means.stderr("delta_p"),
         "delta_p_rms": rms,
-        "delta_p_rms_stderr": 0.5 / rms * square_error if rms > 0.0 else 0.0 if rms == 0.0 else nan,
+        "delta_p_rms_stderr": 0.5 / rms * square_error if rms > 0.0 else square_error,
         "delta_p_quantiles": dict(
             zip(DELTA_P_QUANTILES, delta_p.many(tuple(DELTA_P_QUANTILES.values())), strict=True)
         ),

@@ -133,6 +133,9 @@ def of_classes(
         return
     sums = [] if weights is None else [(weights,)]
     if layout.by_class:
+        if weights is not None:
+            with np.errstate(invalid="ignore", over="ignore"):
+                loss = np.where(weights != 0.0, weights * loss, 0.0)
         parts["labels"].add(labels, [None], [(loss,), *sums])
         parts["confusion"].add(labels * (layout.classes or 0) + argmax, [None])
     else:

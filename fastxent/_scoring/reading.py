@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastxent._scoring.accumulator import Accumulator
 from fastxent._scoring.checkpoint import Checkpoint
 from fastxent._scoring.columns import check_dtype
 from fastxent._scoring.progress import progress_bar
+from fastxent._scoring.rowfile import PerRow, RowFile
 from fastxent._scoring.selection import Selection, Shifted
 from fastxent._threads import get_num_threads
 from fastxent.sources import Source, as_source
@@ -57,7 +59,7 @@ def read_into(
     shift: int,
     lengths: Rows | None,
     strict: bool,
-    sink: Any,
+    per_row: PerRow | None,
     progress: Progress,
     checkpoint: Path_ | None,
 ) -> Some:
@@ -73,8 +75,8 @@ def read_into(
         What `_update` takes by name.
     shape
         Of the rows.
-    sink
-        What `_update` takes by that name.
+    per_row
+        The file for the values of every row, which `_update` gives to its `sink`; or None.
     shift, lengths, strict, progress, checkpoint
         As `fastxent.evaluate` has them.
     """
@@ -88,7 +90,7 @@ def read_into(
     sizes = tuple(source.row_bytes for source in everything)
     step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, sum(sizes[: len(logits)]))))
     done = 0
-    saved = None
+    saved = found = None
     if checkpoint is not None:
         named = origins({**logits, "labels": labels, **beside})
         job = {
@@ -98,13 +100,13 @@ def read_into(
             "shift": selection.shift,
             "lengths": None if lengths is None else ArraySource(lengths, None).fingerprint(),
         }
+        if per_row is not None:
+            job["per_row"] = Path(per_row.path).name
         saved = Checkpoint(checkpoint, job)
         found = saved.load()
         if found is not None:
             done = found[0]
             accumulator = type(accumulator).from_state(found[1])
-        else:  # whether it can be written is seen before an hour of reading
-            saved.save(0, accumulator.state())
     # the thread that reads ahead wants a core of its own: an OpenMP thread that waits does so spinning
     threads = None if all(source.in_memory for source in logits.values()) else max(1, get_num_threads() - 1)
 
@@ -120,7 +122,25 @@ def read_into(
     ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]
     if not rows:  # nothing to read, but the dtypes are checked all the same
         add(tuple(np.empty((0, *source.row_shape), source.dtype) for source in everything), 0, 0, None)
+
     with ExitStack() as stack:
+        file = sink = None
+        if per_row is not None:
+            name = None if saved is None else saved.name
+            file = stack.enter_context(RowFile(per_row.path, rows, per_row.dtype, name, done))
+            sink = per_row.sink(file)
+
+        def save() -> None:
+            """A checkpoint says that rows are done when their values are safe."""
+            if saved is not None:
+                if file is not None:
+                    file.sync()
+                saved.save(done, accumulator.state())
+                if file is not None:
+                    file.keep = done > 0
+
+        if found is None:  # whether a checkpoint can be written is seen before an hour of reading
+            save()
         tell = stack.enter_context(progress_bar(progress, rows, next(iter(logits.values())).name))
         tell(done)
         blocks = read_ahead(everything, ranges, sizes)
@@ -132,14 +152,12 @@ def read_into(
                 if strict and (words := accumulator.wrong_rows()):
                     raise ValueError(words)
                 if saved is not None and saved.due():
-                    saved.save(done, accumulator.state())
+                    save()
                 tell(stop - start)
         except KeyboardInterrupt:
-            if saved is not None:
-                saved.save(done, accumulator.state())
+            save()
             raise
-    if saved is not None:
-        saved.save(done, accumulator.state())
+        save()
     return accumulator
 
 

@@ -17,6 +17,7 @@ from fastxent._accumulators.means import Means
 from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import entropy, exp, exps, mutual_information
 from fastxent._exact import SCALE, to_float
+from fastxent._scoring.histogram import histogram
 from fastxent._scoring.parts import Layout
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
@@ -47,7 +48,7 @@ def summary(
     perplexity = exp(loss)
     reliability, ece, mce = calibration(parts["bins"], bins, layout.weighted)
     labels = label_masses(parts, layout)
-    label_entropy = entropy(labels) if labels is not None and used else nan
+    label_entropy = entropy(labels) if labels is not None and labels.any() else nan
     groups, cluster_errors = by_group(parts.get("groups"), layout)
     values = parts["quantiles"].many(tuple(QUANTILES.values()))
     worst = parts["worst"]
@@ -72,6 +73,7 @@ def summary(
         word_perplexity=exp(means.ratio("loss", "word_counts")) if layout.words else nan,
         quantiles=dict(zip(QUANTILES, values, strict=True)),
         quantiles_exact=parts["quantiles"].exact,
+        histogram=histogram(parts["quantiles"]),
         z_loss=means.mean("lse_squared"),
         # the last bit of rounding apart, never above the next (Jensen)
         accuracy_bound=min(exp(-loss), means.mean("p_label")) if used else nan,

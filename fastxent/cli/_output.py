@@ -25,8 +25,6 @@ def run(
         report.require_html()
     if args.threads:
         set_num_threads(args.threads)
-    if args.per_row and args.checkpoint:
-        args.parser.error("--per-row and --checkpoint do not go together")
     outputs = {"json": args.json, "html": args.html, "per-row": args.per_row}
     if args.checkpoint and os.path.exists(args.checkpoint):
         others = [file for file in (*inputs, *outputs.values()) if file and os.path.exists(file)]

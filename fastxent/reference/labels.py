@@ -95,7 +95,9 @@ def mutual_info_score(labels_true: Sequence[Any], labels_pred: Sequence[Any]) ->
         numbered.append([numbers.setdefault(label, len(numbers)) for label in values])
     if len(numbered[0]) != len(numbered[1]):
         raise ValueError(f"{len(numbered[0])} labels_true, but {len(numbered[1])} labels_pred")
-    return mutual_information(contingency_table(*numbered)) if numbered[0] else math.nan
+    if not numbered[0]:
+        raise ValueError("there is no label")
+    return mutual_information(contingency_table(*numbered))
 
 
 def _as_table(table: Nested) -> tuple[list[list[Fraction]], list[Fraction], list[Fraction]]:

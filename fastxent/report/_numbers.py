@@ -5,10 +5,17 @@ from __future__ import annotations
 import unicodedata
 from math import isfinite, isinf, isnan
 
+MISSING = "-"  # what a mean over no row is, an error of one row, and the like
+
 
 def number(x: float, digits: int = 6) -> str:
     """A float for reading."""
-    return f"{x:.{digits}g}"
+    return MISSING if isnan(x) else f"{x:.{digits}g}"
+
+
+def counted(n: int, what: str) -> str:
+    """1 row, 2,000 rows."""
+    return f"{n:,} {what if n == 1 else f'{what}es' if what.endswith('s') else f'{what}s'}"
 
 
 def with_error(x: float, error: float) -> str:
@@ -26,7 +33,7 @@ def with_error(x: float, error: float) -> str:
 
 def percent(x: float, places: int = 2) -> str:
     """A share."""
-    return "nan" if isnan(x) else f"{100 * x:.{places}f} %"
+    return MISSING if isnan(x) else f"{100 * x:.{places}f} %"
 
 
 def percent_with_error(x: float, error: float, places: int = 2) -> str:

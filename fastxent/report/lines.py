@@ -64,13 +64,14 @@ def _there(line: Line | None) -> Line | None:
     return None if line is None or isnan(line.x) else line
 
 
-def _by_groups(r: Result, field: str) -> Line | None:
+def _by_groups(r: Result, field: str, places: int = 2) -> Line | None:
     """The error for rows that are independent between groups only."""
     x = r.number(f"{field}_cluster_stderr")
     if x is None or isnan(x):
         return None
-    share = field == "accuracy"
-    return Line("", f"± {percent(x)}" if share else f"± {x:.2g}", "error by groups", x, "share" if share else "number")
+    share = field in ("accuracy", "same_top")
+    value = f"± {percent(x, places)}" if share else f"± {x:.2g}"
+    return Line("", value, "error by groups", x, "share" if share else "number")
 
 
 def _counts(r: Result, several: bool) -> Lines:
@@ -151,8 +152,11 @@ def _temperature(r: Result) -> Lines:
     if fit is None:
         return []
     before, after, temperature = fit
-    name = "fitted temperature" if r.data.get("calibration") else "best temperature"
-    lines: Lines = [Line(name, number(temperature), "logits divided by it", temperature)]
+    tried = 0 if r.data.get("calibration") else len(r.rows("temperatures"))
+    name, note = "fitted temperature", ""
+    if tried:
+        name, note = ("best temperature", f"of {tried}; ") if tried > 1 else ("other temperature", "")
+    lines: Lines = [Line(name, number(temperature), f"{note}logits divided by it", temperature)]
     for name, field, kind in (("cross-entropy", "cross_entropy", "number"), ("ECE", "ece", "share")):
         for when, side in (("before", before), ("after", after)):
             x = side.number(field)
@@ -200,13 +204,18 @@ def _comparison(r: Result, several: bool) -> list[tuple[str, Lines]]:
                 _value(r, "Mean PPL(base)", "ppl_base"),
                 _share(r, "Cor(ln(PPL(Q)), ln(PPL(base)))", "log_ppl_correlation"),
                 _value(r, "Mean ln(PPL(Q)/PPL(base))", "log_ppl_ratio"),
+                _by_groups(r, "log_ppl_ratio"),
                 _value(r, "Mean PPL(Q)/PPL(base)", "ppl_ratio"),
                 _value(r, "Mean PPL(Q)-PPL(base)", "ppl_difference"),
             ],
         ),
         (
             "KL divergence",
-            [_value(r, "Mean    KLD", "kl_mean", direction), *_quantiles(r, "KLD", "kl", "kl_quantiles")],
+            [
+                _value(r, "Mean    KLD", "kl_mean", direction),
+                _by_groups(r, "kl_mean"),
+                *_quantiles(r, "KLD", "kl", "kl_quantiles"),
+            ],
         ),
         (
             "token probability",
@@ -215,6 +224,7 @@ def _comparison(r: Result, several: bool) -> list[tuple[str, Lines]]:
                 *_quantiles(r, "Δp", "delta_p", "delta_p_quantiles"),
                 _share(r, "RMS Δp", "delta_p_rms", "", 3),
                 _share(r, "Same top p", "same_top", "", 3),
+                _by_groups(r, "same_top", 3),
             ],
         ),
         (
@@ -250,4 +260,5 @@ def _quantiles(r: Result, what: str, stem: str, field: str) -> Lines:
             "", x, "share" if share else "number",
         )
         for q, x in sorted(found.items(), reverse=True)
+        if not isnan(x)
     ]  # fmt: skip

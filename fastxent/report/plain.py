@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from fastxent.report import tables
-from fastxent.report._numbers import visible
+from fastxent.report._numbers import counted, visible
 from fastxent.report.lines import sections
 from fastxent.report.reading import Result, results_of_one_kind
 
 MOST_ROWS = 20  # of a table in the text
 LONGEST = 28  # of a result's name above its column
+LEAST_NOTE = 24  # columns of a terminal for the notes behind the numbers
 
 
 def title(result: Any) -> str:
@@ -24,10 +25,12 @@ def title(result: Any) -> str:
     blocks = [p.get(key) for key in ("logits", "base", "other")]
     inputs = [x for x in blocks if isinstance(x, dict)]
     name = ", ".join(visible(x["name"]) for x in inputs if "name" in x) or r.name
+    if r.kind == "comparison" and len(inputs) == 2 and all("name" in x for x in inputs):
+        name = "{1} (Q) against {0} (base)".format(*(visible(x["name"]) for x in inputs))
     dtypes = ", ".join(dict.fromkeys(visible(x["dtype"]) for x in inputs if "dtype" in x))
     classes = p.get("classes")
     rows = r.count("rows") or 0
-    shape = f"{rows:,} rows x {classes:,} classes" if isinstance(classes, int) else f"{rows:,} rows"
+    shape = counted(rows, "row") + (f" x {counted(classes, 'class')}" if isinstance(classes, int) else "")
     by = f", fastxent {visible(p['fastxent'])}" if "fastxent" in p else ""
     level = f" ({visible(p['level'])})" if by and "level" in p else ""
     return f"{name}: {shape} {dtypes}".rstrip() + by + level
@@ -56,28 +59,38 @@ def text(*results: Any) -> str:
     '  accuracy                    50.00 ± 50.00 %'
     """
     found = results_of_one_kind(results)
-    lines = [f"{r.name}: {title(r)}" if len(found) > 1 else title(r) for r in found]
+    lines = [*_titles(found), ""]
     if len(found) > 1:
-        head, blocks = _side_by_side(found)
-        return "\n".join([*lines, "", *_aligned([head, *(row for block in blocks for row in [[], *block])])]) + "\n"
-    parts = sections(found[0])
-    name = max((len(line.name) for s in parts for line in s.lines), default=0)
-    for section in parts:
-        lines.append("")
-        lines += [
-            f"  {line.name:<{max(21, name + 1)}}{line.value:>22}  {line.note}".rstrip() for line in section.lines
-        ]
-    for table in tables.tables(found):
-        short = replace(table, rows=table.rows[:MOST_ROWS])
-        lines += ["", f"  {table.caption}", *_aligned([short.head, *short.rows])]
+        lines += _aligned([_head(found), *(row for part in tables.side_by_side(found) for row in [[], *part.rows])])
+    else:
+        parts = sections(found[0])
+        name = max((len(line.name) for s in parts for line in s.lines), default=0)
+        for i, section in enumerate(parts):
+            lines += [""] * (i > 0)
+            lines += [
+                f"  {line.name:<{max(21, name + 1)}}{line.value:>22}  {line.note}".rstrip() for line in section.lines
+            ]
+    for table in _tables(found):
+        lines += ["", f"  {table.caption}", *_aligned([table.head, *table.rows[:MOST_ROWS]])]
         if len(table.rows) > MOST_ROWS or table.note:
             lines.append("  ...")
     return "\n".join(lines) + "\n"
 
 
-def _side_by_side(results: Sequence[Result]) -> tuple[list[str], list[list[list[str]]]]:
-    found = tables.side_by_side(results)
-    return [_shortened(cell) for cell in found[0].head], [table.rows for table in found]
+def _titles(results: Sequence[Result]) -> list[str]:
+    return [f"{r.name}: {title(r)}" if len(results) > 1 else title(r) for r in results]
+
+
+def _head(results: Sequence[Result]) -> list[str]:
+    """The head of the lines of several results."""
+    return [_shortened(name) for name in tables.side_by_side(results)[0].head]
+
+
+def _tables(results: Sequence[Result]) -> list[tables.Table]:
+    """The tables below the lines: all of one result, of several those in which they stand side by side."""
+    if len(results) == 1:
+        return tables.tables(results)
+    return [replace(table, head=[_shortened(name) for name in table.head]) for table in tables.together(results)]
 
 
 def _shortened(name: str) -> str:
@@ -105,22 +118,25 @@ def _columns(words: str) -> int:
 
 
 def write(*results: Any, file: TextIO | None = None) -> None:
-    """Write the report: with rich, where it is installed and `file` is a terminal, else as plain text."""
+    """Write the report: with rich, where it is installed and `file` is a terminal with room, else as plain text."""
     file = sys.stdout if file is None else file
     if file is None:  # closed by whoever started us
         return
-    if file.isatty() and len(results) == 1:
+    if file.isatty():
         try:
             import rich.console
         except ImportError:
             pass
         else:
-            (r,) = results_of_one_kind(results)
+            found = results_of_one_kind(results)
             console = rich.console.Console(file=file, highlight=False, markup=False)
-            console.print(title(r), soft_wrap=True)
-            for part in _rich(r):
-                console.print(part)
-            return
+            lines = _lines(found, console.width)
+            if lines is not None:
+                for line in _titles(found):
+                    console.print(line, soft_wrap=True)
+                for part in _rich(found, lines):
+                    console.print(part)
+                return
     plain = text(*results)
     try:
         plain.encode(file.encoding or "utf-8")
@@ -129,30 +145,54 @@ def write(*results: Any, file: TextIO | None = None) -> None:
     file.write(plain)
 
 
-def _rich(r: Result) -> list[Any]:
+Block = list[list[str]]
+
+
+def _lines(results: Sequence[Result], width: int) -> tuple[list[str], list[Block]] | None:
+    """The head of the lines and blocks of them, for a terminal of so many columns; None where they do not fit.
+
+    Numbers are never broken; notes are, and where there is no room for those of several results they are left out.
+    """
+    if len(results) > 1:
+        head, blocks = _head(results), [part.rows for part in tables.side_by_side(results)]
+    else:
+        head = ["", "", ""]
+        blocks = [[[line.name, line.value, line.note] for line in s.lines] for s in sections(results[0])]
+    # the notes are the names of lines that have none
+    bare = [[[row[0] or row[-1], *row[1:-1]] for row in block] for block in blocks]
+    rows = [head[:-1], *(row for block in bare for row in block)]
+    least = sum(max(map(_columns, column)) + 3 for column in zip(*rows, strict=True))
+    if least + LEAST_NOTE < width:
+        return head, blocks
+    return (head[:-1], bare) if least < width and len(results) > 1 else None
+
+
+def _rich(results: Sequence[Result], lines: tuple[list[str], list[Block]]) -> list[Any]:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    main = RichTable(box=box.SIMPLE_HEAD, show_header=False)
-    main.add_column()
-    main.add_column(justify="right", style="bold")
-    main.add_column(style="dim")
-    for section in sections(r):
-        for i, line in enumerate(section.lines):
-            main.add_row(line.name, line.value, line.note, end_section=i == len(section.lines) - 1)
-    parts: list[Any] = [main]
-    for table in tables.tables([r]):
-        shown = RichTable(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
-        bars = _bars(r) if table.key == "reliability" else []
+    head, blocks = lines
+    main = RichTable(box=box.SIMPLE_HEAD, show_header=len(results) > 1)
+    for i, name in enumerate(head):
+        note = i > 0 and name == "" and i == len(head) - 1 and len(head) > 2
+        style = "" if i == 0 or name == "difference" else "dim" if note else "bold"
+        main.add_column(Text(name), justify="left" if i == 0 or note else "right", style=style, no_wrap=not note)
+    for block in blocks:
+        for i, row in enumerate(block):
+            main.add_row(*map(Text, row), end_section=i == len(block) - 1)
+    shown: list[Any] = [main]
+    for table in _tables(results):
+        grid = RichTable(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
+        bars = _bars(results[0]) if table.key == "reliability" else []
         for i, name in enumerate([*table.head, *([""] if bars else [])]):
-            shown.add_column(Text(name), justify="right" if 0 < i < len(table.head) else "left")
+            grid.add_column(Text(name), justify="right" if 0 < i < len(table.head) else "left")
         for i, row in enumerate(table.rows[:MOST_ROWS]):
-            shown.add_row(*map(Text, row), *bars[i : i + 1])
-        parts.append(shown)
+            grid.add_row(*map(Text, row), *bars[i : i + 1])
+        shown.append(grid)
         if len(table.rows) > MOST_ROWS or table.note:
-            parts.append(Text("  ..."))
-    return parts
+            shown.append(Text("  ..."))
+    return shown
 
 
 def _bars(r: Result) -> list[str]:

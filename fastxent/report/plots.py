@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_GROUPS = 24
 
+Part = tuple[float, float, float]  # of a distribution: from, to, share of the rows
+
 
 def plots(results: Sequence[Result]) -> list[Plot]:
     """All plots that the results have numbers for; of at most six results."""
@@ -119,19 +121,21 @@ def _temperatures(results: Sequence[Result]) -> Plot | None:
 
 
 def _histogram(results: Sequence[Result]) -> Plot | None:
-    curves = [(r.name, _weights(r)) for r in results]
-    edges = [x for _, parts in curves for a, b, _ in parts for x in (a, b) if x > 0]
+    curves = [(r.name, _shares(r)) for r in results]
+    edges = [x for _, parts in curves for a, b, share in parts if share for x in (a, b) if 0 < x and _drawable(x)]
     if not edges:
         return None
     # losses of a good model lie near 0, in many powers of ten
     log = max(edges) > 100 * min(edges)
+    drawn = [_trimmed([p for p in parts if _drawable(p[1]) and (p[0] > 0 or not log)]) for _, parts in curves]
+    if not any(drawn):
+        return None
 
-    def height(a: float, b: float, weight: float) -> float:
-        return weight / (math.log10(b / a) if log else b - a)
+    def height(a: float, b: float, share: float) -> float:
+        return share / (math.log10(b / a) if log else b - a)
 
     def draw(ax: Axes) -> None:
-        for i, (name, parts) in enumerate(curves):
-            parts = [(a, b, w) for a, b, w in parts if a > 0 or not log]
+        for i, ((name, _), parts) in enumerate(zip(curves, drawn, strict=True)):
             if parts:
                 alone = len(curves) == 1
                 look = {"fill": True, "alpha": 0.8} if alone else {"linestyle": STYLES[i], "linewidth": 1.4}
@@ -146,11 +150,28 @@ def _histogram(results: Sequence[Result]) -> Plot | None:
     note = "How the rows' losses are spread."
     if not all(r.block("histogram") for r in results):
         note += " Drawn from quantiles, as if rows were spread evenly between two of them."
+    words = []
+    for (name, parts), inside in zip(curves, drawn, strict=True):
+        outside = [p for p in parts if p not in inside and p[2]]
+        left = [f"{percent(share)} of the rows {_where(a, b)}" for a, b, share in outside]
+        words += [f"{name}: {' and '.join(left)}" if len(curves) > 1 else " and ".join(left)] if left else []
+    if words:
+        note += f" Not drawn: {'; '.join(words)}."
     return plot(draw, "histogram", "Distribution of the loss", note, "", len(curves))
 
 
-def _weights(r: Result) -> list[tuple[float, float, float]]:
-    """Neighbouring ranges and the share of rows in each, from a histogram (edges and counts) or from the quantiles."""
+def _trimmed(parts: list[Part]) -> list[Part]:
+    """From the first range that has any rows to the last."""
+    some = [i for i, (_, _, share) in enumerate(parts) if share > 0]
+    return parts[some[0] : some[-1] + 1] if some else []
+
+
+def _where(a: float, b: float) -> str:
+    return f"from {number(a, 3)} on" if not _drawable(b) else f"below {number(b, 3)}"
+
+
+def _shares(r: Result) -> list[Part]:
+    """Neighbouring ranges and the share of rows in each, from the histogram (edges and counts) or the quantiles."""
     block = r.block("histogram")
     if block:
         if not all(isinstance(block.get(what), list) for what in ("edges", "counts")):
@@ -163,14 +184,14 @@ def _weights(r: Result) -> list[tuple[float, float, float]]:
     else:
         parts = [(a, b, q - p) for (p, a), (q, b) in pairwise(r.curve("quantiles"))]
     total = sum(w for _, _, w in parts)
-    found: list[tuple[float, float, float]] = []
+    found: list[Part] = []
     for a, b, weight in parts:
-        if a is None or b is None or not _drawable(a) or not _drawable(b) or not a < b:
+        if a is None or b is None or not _drawable(a) or not a < b:
             continue
         if found and found[-1][1] != a:
             break  # no neighbours: nothing that can be drawn
         found.append((a, b, weight / total if total else 0.0))
-    return found
+    return _trimmed(found)
 
 
 def _quantiles(results: Sequence[Result], field: str, title: str, unit: str, *, signed: bool = False) -> Plot | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import isnan, nan
 from typing import Any
 
-from fastxent.report._numbers import difference, number, percent, percent_with_error, visible, with_error
+from fastxent.report._numbers import MISSING, difference, number, percent, percent_with_error, visible, with_error
 from fastxent.report.lines import Section, sections
 from fastxent.report.reading import SPECIALS, Result, Row
 
@@ -78,6 +78,8 @@ def quantiles(results: Sequence[Result], field: str, caption: str) -> Table | No
     places = sorted({q for column in columns for q in column})
     named = {0.0: "minimum", 0.5: "median", 1.0: "maximum"}
     rows = [[named.get(q) or f"{100 * q:g} %", *(number(c[q]) if q in c else "" for c in columns)] for q in places]
+    if all(isnan(x) for column in columns for x in column.values()):
+        return None
     head = ["share of rows below", *(r.name for r in results)] if len(results) > 1 else ["share of rows below", "value"]
     return Table(field, caption, head, rows) if rows else None
 
@@ -105,10 +107,11 @@ def of_rows(r: Result, field: str, caption: str, *, most: int = MOST) -> Table |
     shown = [name for name in names if not (name.endswith("_stderr") and name.removesuffix("_stderr") in names)]
     cells = [[_cell(r, field, row, name) for name in shown] for row in rows[:most]]
     note = f"{len(rows) - most:,} more are in the JSON" if len(rows) > most else ""
-    if not shown:
+    if not shown or (len(names) == 1 and field == "topk_agreement"):
         return None
     if field == "groups" and (macro := r.block("macro")):  # each group counting the same
-        cells.append(["macro average", *(_cell(r, "macro", dict(macro), name) for name in shown[1:])])
+        average = [_cell(r, "macro", dict(macro), name) for name in shown[1:]]
+        cells += [["macro average", *average]] * any(average)
     return Table(field, caption, [WORDS.get(n) or visible(n).replace("_", " ") for n in shown], cells, note)
 
 
@@ -149,8 +152,10 @@ def group_name(row: Row) -> str:
 
 
 def _cell(r: Result, field: str, row: Row, name: str) -> str:
-    x = row.get(name)
-    if x is None or isinstance(x, (dict, list, tuple)):
+    x = row.get(name, "")
+    if x is None:
+        return MISSING
+    if x == "" or isinstance(x, (dict, list, tuple)):
         return ""
     if name in NAMES or (isinstance(x, (bool, str)) and x not in SPECIALS):
         return visible(x)
@@ -177,34 +182,36 @@ def provenance(results: Sequence[Result]) -> Table | None:
 def _leaves(x: Any, name: str = "", depth: int = 6) -> Iterable[tuple[str, str]]:
     """The ends of nested dictionaries, by the way to them."""
     if not isinstance(x, dict) or not depth:
-        plain = [visible(v) for v in (x if isinstance(x, (list, tuple)) else [x]) if not isinstance(v, (dict, list))]
-        yield name, ", ".join(plain)
+        items = [v for v in (x if isinstance(x, (list, tuple)) else [x]) if not isinstance(v, (dict, list))]
+        yield name, ", ".join(MISSING if v is None else visible(v) for v in items) or MISSING
         return
     for key, value in x.items():
         yield from _leaves(value, f"{name} {visible(key)}".strip(), depth - 1)
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
-    """All tables below the lines; those without rows are left out."""
-    alone = results[0] if len(results) == 1 else None
-    comparison = results[0].kind == "comparison"
-    value = "kl_mean" if comparison else "cross_entropy"
+def together(results: Sequence[Result]) -> list[Table]:
+    """The tables in which several results stand side by side; of one result the same ones."""
+    comparison, several = results[0].kind == "comparison", len(results) > 1
     found: list[Table | None] = []
-    if not comparison:
+    if not comparison:  # whose quantiles are among the lines, as llama.cpp has them
         exact = all(r.data.get("quantiles_exact", True) for r in results)
         within = "" if exact else ", each order statistic within 0.5 %"
         found.append(quantiles(results, "quantiles", f"quantiles of the loss, nats{within}"))
-    elif not alone:
-        found.append(quantiles(results, "kl_quantiles", "quantiles of the KLD, nats"))
-    found.append(of_rows(alone, "groups", "by group") if alone else groups_side_by_side(results, value))
+    value = "kl_mean" if comparison else "cross_entropy"
+    found.append(groups_side_by_side(results, value) if several else of_rows(results[0], "groups", "by group"))
+    return [table for table in found if table]
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """All tables below the lines; those without rows are left out."""
+    found: list[Table | None] = [*together(results)]
     for r in results:
+        if r.count("used") == 0:
+            continue
         own = [reliability(r), agreement(r), of_rows(r, "kl_by_confidence", "KLD by confidence of the base model")]
         own += [of_rows(r, "classes", "by class"), of_rows(r, "temperatures", "other temperatures")]
         own.append(of_rows(r, "worst", "worst rows"))
-        if alone:
-            found += own
-        else:
-            found += [_of(table, r) for table in own]
+        found += own if len(results) == 1 else [_of(table, r) for table in own]
     return [table for table in found if table]
 
 
