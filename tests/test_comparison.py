@@ -1,5 +1,6 @@
 """compare: every number against float64 NumPy; llama.cpp's formulas; the same bits in any order; what is refused."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ from child import run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import fused_levels
+from twins import assert_close
 
 import fastxent as fx
 from fastxent import comparator, reference
@@ -257,19 +259,56 @@ def test_left_out():
     assert nothing.rows == 0
 
 
+OPTIONS = [
+    {"topk": (1, 2, 9)},
+    {"temperature": 1.7, "worst": 3},
+    {"classes": 5, "kl_cutoff": -2.0, "worst": 3},
+    {"base_inputs": "log_probs", "kl_cutoff": -3.0, "worst": 3},
+    {"inputs": "probs"},
+    {"binary": True},
+]
+
+
+@pytest.mark.parametrize("names", [(), None])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("labelled", [True, False])
-def test_the_reference(labelled):
-    p, q, labels, _ = data(n=60)
-    labels[3], labels[8], p[9, 0], q[11] = -100, 9, NAN, -INF
+def test_every_field_is_the_references(labelled, options, names):
+    p, q, labels, columns = data(n=26)
+    if "base_inputs" in options:
+        p = log_softmax(p)
+    if "inputs" in options:
+        p, q = np.exp(p - 30), np.exp(np.minimum(q, 99) - 30)
+    if options.get("binary"):
+        p, q, labels = p[:, 0], q[:, 0], labels % 2
+        p[9] = q[11] = NAN
+    else:
+        labels[8], p[9, 0], q[11] = 9, NAN, np.nan
+    labels[3], labels[12] = -100, -1
     labels = labels if labelled else None
-    want = reference.compare(p, q, labels, topk=(1, 2, 9))
-    got = fx.compare(p, q, labels, topk=(1, 2, 9))
-    for name, x in want.items():
-        if name == "topk_agreement":
-            for k, shares in x.items():
-                assert got.topk_agreement[k] == pytest.approx(shares, rel=1e-12)
-        else:
-            assert getattr(got, name) == pytest.approx(x, rel=1e-11, abs=1e-15), name
+    some = {name: x for name, x in columns.items() if names is None or name in names}
+    want = reference.compare(p, q, labels, **some, **options)
+    got = dataclasses.asdict(fx.compare(p, q, labels, **some, **options))
+    assert_close(got, want, 1e-11, least=1e-14)
+    assert (got.keys() - want.keys() == {"provenance"}) == labelled
+    assert want["used"] > 9
+
+
+def test_sequences_are_the_references():
+    p, q, labels, _ = data(n=24)
+    p, q, labels = p.reshape(4, 6, C), q.reshape(4, 6, C), labels.reshape(4, 6)
+    q[1, 2, labels[1, 3]] = -INF
+    for options in ({"shift": 1}, {"shift": 2, "lengths": np.array([6, 5, 0, 1])}):
+        got = dataclasses.asdict(fx.compare(p, q, labels, **options))
+        assert_close(got, reference.compare(p, q, labels, **options), 1e-11, least=1e-14)
+        assert got["infinite"] == (options["shift"] == 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_rows_are_the_references(n):
+    p, q, labels, _ = data(n=n)
+    for some in ({}, {"sample_weight": np.zeros(n)}, {"sample_weight": np.ones(n), "groups": np.arange(n)}):
+        got = dataclasses.asdict(fx.compare(p, q, labels, **some))
+        assert_close(got, reference.compare(p, q, labels, **some), 1e-11, least=1e-14)
 
 
 def numbers(result, *left_out):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twins import assert_close
 
 import fastxent as fx
 from fastxent import evaluator, reference
@@ -26,8 +27,6 @@ from fastxent.evaluator import Evaluator
 INF, NAN = math.inf, math.nan
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
 RELATIVE = {"f64": 1e-13, "f32": 1e-6, "f16": 1e-6, "bf16": 1e-6}
-EXPONENTIALS = ("perplexity", "accuracy_bound", "expected_accuracy", "perplexity_stderr")  # exp of a loss of 50
-DIFFERENCES = ("ece", "mce", "cross_entropy_stderr", "perplexity_stderr", "accuracy_stderr")  # what may cancel
 
 
 def hard(c):
@@ -53,22 +52,6 @@ def pack(cases, dtype):
     return np.array([row for row, _ in cases]).astype(dtype), np.array([label for _, label in cases])
 
 
-def assert_close(got, want, relative, name=""):
-    """`got` has all that `want` has; integers are equal, floats within their tolerance."""
-    if isinstance(want, dict):
-        for key in want:
-            assert_close(got[key], want[key], relative, key if isinstance(key, str) else name)
-    elif isinstance(want, (list, tuple)):
-        for one, other in zip(got, want, strict=True):
-            assert_close(one, other, relative, name)
-    elif isinstance(want, int):
-        assert got == want, name
-    else:
-        factor = 20 if name in EXPONENTIALS else 1
-        absolute = 3 * relative * max(1.0, abs(want)) if name in DIFFERENCES else 0.0
-        assert got == pytest.approx(want, rel=factor * relative, abs=absolute, nan_ok=True), name
-
-
 def numbers(result):
     """All of it but where it came from; NaN as text, so that == compares it."""
     return {k: v for k, v in result.to_dict().items() if k != "provenance"}
@@ -88,7 +71,70 @@ def test_against_reference(c, dtype):
         got = dataclasses.asdict(fx.evaluate(x, y, topk=(1, 2, 5)))
         want = reference.evaluate(x.astype(float), y, topk=(1, 2, 5))
         assert_close(got, want, RELATIVE[dtype])
-        assert want.keys() < got.keys()
+        assert got.keys() - want.keys() == {"provenance", "calibration"}
+
+
+def sequences():
+    """Rows (4, 12) of sequences, with all that may stand beside them; float64."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(0, 3, (4, 12, 5)), rng.integers(0, 5, (4, 12))
+    y[0, 2], y[1, 3], x[2, 4], x[3, 1, 0], x[0, 5] = -100, 5, NAN, -INF, np.round(x[0, 5])
+    beside = {
+        "mask": rng.random((4, 12)) < 0.9,
+        "sample_weight": rng.integers(0, 3, (4, 12)) * rng.random((4, 12)),
+        "groups": rng.integers(-3, 3, (4, 12)),
+        "byte_counts": rng.integers(0, 9, (4, 12)),
+        "word_counts": rng.integers(0, 3, (4, 12)),
+    }
+    return x, y, beside
+
+
+OPTIONS = [
+    {},
+    {"shift": 1},
+    {"shift": 2, "lengths": np.array([12, 7, 0, 3])},
+    {"temperature": 1.7, "temperatures": [0.5, 3.0]},
+    {"classes": 4, "worst": 3, "topk": (2,), "bins": 4},
+]
+
+
+@pytest.mark.parametrize("names", [(), ("mask", "sample_weight"), ("groups", "byte_counts", "word_counts"), None])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_field_of_every_option_is_the_references(options, names):
+    x, y, beside = sequences()
+    some = {name: values for name, values in beside.items() if names is None or name in names}
+    got = dataclasses.asdict(fx.evaluate(x, y, **some, **options))
+    want = reference.evaluate(x, y, **some, **options)
+    assert_close(got, want, 1e-12)
+    assert (got["groups"] is not None) == ("groups" in some)
+
+
+def test_inputs_of_every_kind_are_the_references():
+    x, y, _ = sequences()
+    x, y = x[[0, 1]], np.abs(y[[0, 1]]) % 5
+    p = np.exp(x - x.max(-1, keepdims=True))
+    for scores, labels, options in (
+        (p * 3, y, {"inputs": "probs"}),
+        (np.log(p), y, {"inputs": "log_probs"}),
+        (x[..., 0], y % 2, {"binary": True, "groups": np.array([[f"g{i % 3}" for i in range(12)]] * 2)}),
+        (x[..., :1], y % 2, {"binary": True, "temperature": 2.0}),
+        (p[..., 0], y % 2, {"binary": True, "inputs": "probs"}),
+    ):
+        got = dataclasses.asdict(fx.evaluate(scores, labels, **options))
+        assert_close(got, reference.evaluate(scores, labels, **options), 1e-12)
+    with pytest.raises(ValueError, match="probabilities"):
+        reference.evaluate(x, y, inputs="probs")
+    lengths = np.array([5, 0, 7])
+    got = dataclasses.asdict(fx.evaluate(x[0], y[0], shift=1, lengths=lengths))
+    assert_close(got, reference.evaluate(x[0], y[0], shift=1, lengths=lengths), 1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_rows_are_the_references(n):
+    x, y = np.random.default_rng(n).normal(size=(n, 3)), np.arange(n)
+    for some in ({}, {"sample_weight": np.zeros(n)}, {"sample_weight": np.ones(n), "groups": np.arange(n)}):
+        got = dataclasses.asdict(fx.evaluate(x, y, **some))
+        assert_close(got, reference.evaluate(x, y, **some), 1e-12)
 
 
 def script(x, y, bins):
@@ -186,7 +232,8 @@ def test_error_of_nearly_equal_losses():
 
 def test_no_rows():
     want = Evaluator().result()
-    assert_close(dataclasses.asdict(want), reference.evaluate(np.zeros((0, 5)), np.zeros(0, int)), 0.0)
+    of_none = reference.evaluate(np.zeros((0, 5)), np.zeros(0, int)) | {"classes": None}
+    assert_close(dataclasses.asdict(want), of_none, 0.0)
     for dtype in DTYPES.values():
         got = fx.evaluate(np.zeros((0, 5), dtype), [])
         assert got.classes.count.tolist() == [0] * 5  # which an evaluator that saw no array cannot know

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+import fastxent
 from fastxent import reference
 
 INF, NAN = math.inf, math.nan
@@ -517,10 +518,11 @@ def test_means_over_no_used_row_are_nan(labels):
     assert report["used"] == report["infinite"] == 0
     assert [b["count"] for b in report["reliability"]] == [0, 0, 0]
     assert math.isnan(report["topk"][2])
-    counts = {"rows", "used", "ignored", "invalid", "nonfinite", "infinite"}
-    means = set(report) - counts - {"topk", "reliability"}
-    assert len(means) == 16
+    means = {name for name, x in report.items() if isinstance(x, float)} - {"weight"}
+    assert len(means) == 25
     assert all(math.isnan(report[name]) for name in means)
+    assert all(math.isnan(x) for x in report["quantiles"].values())
+    assert report["weight"] == sum(report["histogram"]["counts"]) == 0
 
 
 def test_evaluate_against_plain_numpy():
@@ -567,7 +569,7 @@ def test_evaluate_against_plain_numpy():
         (TypeError, ([[0.0, "x"]], [0]), {}),
         (TypeError, ([[0.0, 1.0]], [0]), {"topk": (1.5,)}),
         (TypeError, ([[0.0, 1.0]], [0]), {"bins": 2.0}),
-        (ValueError, ([0.0, 1.0], 0), {}),
+        (ValueError, (1.0, 0), {}),
         (ValueError, (np.zeros((1, 2, 3)), [0]), {}),
         (ValueError, (np.zeros((2, 0)), [0, 0]), {}),
         (ValueError, ([[0.0, 1.0]], [0, 1]), {}),
@@ -579,6 +581,13 @@ def test_evaluate_against_plain_numpy():
 def test_wrong_arguments_of_evaluate_are_refused(error, args, options):
     with pytest.raises(error):
         reference.evaluate(*args, **options)
+
+
+def test_every_public_function_has_a_twin():
+    """But for what reads files, sets threads or shows the configuration; accumulators have `evaluate` and `compare`."""
+    without = {"get_num_threads", "num_threads", "open_logits", "set_num_threads", "show_config"}
+    functions = {name for name in fastxent.__all__ if name.islower() and not name.startswith("_")}
+    assert functions - without == set(reference.__all__)
 
 
 # ---- The files themselves ----

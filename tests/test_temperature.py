@@ -1,11 +1,15 @@
 """fit_temperature against a minimum found by SciPy in float64."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from twins import assert_close
 
 import fastxent as fx
+from fastxent import reference
 
 
 def data(scale, dtype=np.float64, rows=400):
@@ -59,3 +63,16 @@ def test_no_temperature_is_best():
     x[0, y[0]] = -np.inf
     with pytest.raises(ValueError, match="loss is inf"):
         fx.fit_temperature(x, y)
+
+
+def test_the_reference():
+    x, y = data(3.0, rows=12)
+    options = {"sample_weight": np.random.default_rng(1).random(12), "bins": 5}
+    fit, want = fx.fit_temperature(x, y, **options), reference.fit_temperature(x, y, **options)
+    assert fit.temperature == pytest.approx(want["temperature"], rel=1e-6)
+    assert_close(dataclasses.asdict(fit.before), want["before"], 1e-12)
+    assert_close(fit.after.cross_entropy, want["after"]["cross_entropy"], 1e-9)
+    for labels in (x.argmax(1), x.argmin(1)):
+        for function in (fx.fit_temperature, reference.fit_temperature):
+            with pytest.raises(ValueError, match="no temperature is best"):
+                function(x, labels)

@@ -12,7 +12,7 @@ def quotients(totals: list[int | None], weights: list[int | None]) -> NDArray[np
     """Quotients of integers, rounded once; what is not finite is the loss's infinity."""
     return np.array(
         [
-            nan if not weight else inf if total is None else quotient(total, weight)
+            inf if total is None else quotient(total, weight or 0)
             for total, weight in zip(totals, weights, strict=True)
         ],
         np.float64,
@@ -20,6 +20,9 @@ def quotients(totals: list[int | None], weights: list[int | None]) -> NDArray[np
 
 
 def quotient(a: int, b: int) -> float:
+    """a / b, rounded once; as IEEE division for a b of 0."""
+    if b == 0:
+        return nan if a == 0 else inf if a > 0 else -inf
     try:
         return a / b
     except OverflowError:

@@ -11,7 +11,8 @@ ValueError where lists are ragged, shapes don't fit, or an axis is out of range 
 """
 
 from fastxent.reference.binary import binary_cross_entropy, binary_cross_entropy_with_logits
-from fastxent.reference.comparison import compare, cross_entropy_bounds, kl_bounds
+from fastxent.reference.bounds import cross_entropy_bounds, kl_bounds
+from fastxent.reference.comparison import compare
 from fastxent.reference.distributions import log_softmax, logsumexp, softmax
 from fastxent.reference.divergences import (
     entropy,
@@ -32,6 +33,7 @@ from fastxent.reference.labels import (
 )
 from fastxent.reference.losses import cross_entropy, nll_loss
 from fastxent.reference.probabilities import log_loss
+from fastxent.reference.temperature import fit_temperature
 
 __all__ = [
     "binary_cross_entropy",
@@ -44,6 +46,7 @@ __all__ = [
     "entropy",
     "entropy_with_logits",
     "evaluate",
+    "fit_temperature",
     "joint_entropy",
     "js_divergence",
     "js_divergence_with_logits",

@@ -1,36 +1,56 @@
-"""Two models' logits of the same rows, and a model against what is known of another."""
+"""Two models' logits of the same rows."""
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from fastxent.reference.arrays import Nested, as_labels, as_numbers
+from fastxent.reference.arrays import Nested, as_labels
 from fastxent.reference.divergences import (
     entropy_with_logits,
     js_divergence_with_logits,
     kl_divergence_with_logits,
 )
-from fastxent.reference.rows import has_softmax, row_softmax, surprise, terms_of
-from fastxent.reference.sums import exact, exact_mean, exp, rounded, stderr
+from fastxent.reference.evaluation import counts_of, statuses
+from fastxent.reference.rows import row_log_softmax, row_softmax, surprise, terms_of
+from fastxent.reference.selection import column, rows_of, scored
+from fastxent.reference.statistics import PERCENTS, cluster_error, covariance, error, mean, over, quantiles, root, total
+from fastxent.reference.sums import exp, rounded
+
+NAN = math.nan
+EDGES = (0.25, 0.5, 0.75, 0.95)  # of the buckets of the base model's confidence
+
+Rows = list[dict[Any, Any]]
 
 
 def compare(
-    base: Nested, other: Nested, labels: Nested | None = None, *, topk: Iterable[int] = (1, 5), ignore_index: int = -100
+    base: Nested,
+    other: Nested,
+    labels: Nested | None = None,
+    *,
+    topk: Iterable[int] = (1, 5),
+    ignore_index: int = -100,
+    temperature: float = 1.0,
+    inputs: str = "logits",
+    base_inputs: str | None = None,
+    classes: int | None = None,
+    binary: bool = False,
+    kl_cutoff: float | None = None,
+    shift: int = 0,
+    lengths: Nested | None = None,
+    mask: Nested | None = None,
+    sample_weight: Nested | None = None,
+    groups: Nested | None = None,
+    worst: int = 10,
 ) -> dict[str, Any]:
-    """Compare two models' logits (N, C), P and Q, with labels (N,) or without.
+    """Compare two models' logits (..., C), P and Q, with labels (...) or without.
 
     Rows are left out and counted as `evaluate` does it; nonfinite are those of which either model is no distribution.
 
     Returns
     -------
     dict
-        Counts: rows, used, ignored, invalid, nonfinite. Means with errors `<name>_stderr`: kl_mean (of KL(P || Q)),
-        reverse_kl_mean, js_mean, tv_mean, same_top, entropy, entropy_base, and with labels cross_entropy,
-        cross_entropy_base, delta_p_mean, accuracy, accuracy_base. kl_min, kl_max; topk_agreement ({k: {"ordered",
-        "set"}}). With labels: ppl, ppl_base, log_ppl_ratio, ppl_ratio, ppl_difference with errors,
-        log_ppl_correlation, delta_p_rms.
+        The fields of `fastxent.Comparison` but for provenance, groups as columns; without labels what wants none.
 
     Raises
     ------
@@ -44,44 +64,71 @@ def compare(
     (0.0, 2.0, 1.0)
     """
     ks = tuple(topk)
-    (p, shape), (q, other_shape) = as_numbers(base, "base"), as_numbers(other, "other")
-    if len(shape) != 2 or shape[1] == 0 or other_shape != shape or any(k < 1 for k in ks):
-        raise ValueError(f"base and other must be of one shape (N, C), not {shape} and {other_shape}; k from 1 on")
-    n, classes = shape
-    numbers = None if labels is None else as_labels(labels, "labels", (n,))
-    counts = {"rows": n, "used": 0, "ignored": 0, "invalid": 0, "nonfinite": 0}
-    columns: dict[Any, list[float]] = {}
-    for i in range(n):
-        row, against = (flat[i * classes : (i + 1) * classes] for flat in (p, q))
-        label = None if numbers is None else numbers[i]
-        if label == ignore_index:
-            counts["ignored"] += 1
-        elif label is not None and not 0 <= label < classes:
-            counts["invalid"] += 1
-        elif not has_softmax(row) or not has_softmax(against):
-            counts["nonfinite"] += 1
-        else:
-            counts["used"] += 1
-            for name, value in _row(row, against, label, ks).items():
-                columns.setdefault(name, []).append(value)
-    found: dict[str, Any] = dict(counts)
-    agreement: dict[int, dict[str, float]] = {k: {} for k in ks}
-    for name, values in columns.items():
-        if isinstance(name, tuple):
-            agreement[name[1]] |= {name[0]: exact_mean(values), f"{name[0]}_stderr": stderr(values)}
-        else:
-            found[name], found[f"{name}_stderr"] = exact_mean(values), stderr(values)
-    if columns:
-        found |= {"kl_min": min(columns["kl_mean"]), "kl_max": max(columns["kl_mean"])}
-        if numbers is not None:
-            found |= _perplexities(columns["cross_entropy"], columns["cross_entropy_base"])
-            found["delta_p_rms"] = math.sqrt(exact_mean([d * d for d in columns["delta_p_mean"]]))
-    return found | {"topk_agreement": agreement}
+    base_inputs = base_inputs or inputs
+    what = {"temperature": temperature, "classes": classes, "binary": binary}
+    p, shape, width = rows_of(base, "base", inputs=base_inputs, **what)  # type: ignore[arg-type]
+    q, other_shape, other_width = rows_of(other, "other", inputs=inputs, **what)  # type: ignore[arg-type]
+    if (shape, width) != (other_shape, other_width) or any(k < 1 for k in ks):
+        raise ValueError(f"base and other must be of one shape (..., C), not {shape} and {other_shape}; k from 1 on")
+    own = None if labels is None else as_labels(labels, "labels", shape)
+    status = statuses(p, own, ignore_index, scored(shape, shift, lengths, mask), shift, q)
+    weights = [1.0] * len(p) if sample_weight is None else [float(w) for w in column(sample_weight, "weight", shape)]
+    keys = None if groups is None else column(groups, "groups", shape)
+    cut = None if kl_cutoff is None else (kl_cutoff, base_inputs == "log_probs")
+    rows: Rows = [
+        {
+            **_row(p[i], q[i], None if own is None else own[i + shift], ks, cut),
+            "row": i,
+            "weight": weights[i],
+            "group": keys[i] if keys else None,
+        }
+        for i in range(len(p))
+        if status[i] == "used"
+    ]
+    found: dict[str, Any] = counts_of(status)
+    found["weight"] = rounded(sum((Fraction(r["weight"]) for r in rows), Fraction(0)))
+    found |= {"infinite": 0, "infinite_kl": _of(rows, "kl_mean").count(math.inf), "kl_cutoff": kl_cutoff}
+    found |= _means(rows, ks, own is not None)
+    found |= {"quantiles_exact": True, "groups": None} | _cluster(rows if keys else [], own is not None)
+    ends = (0.0, *EDGES, 1.0)
+    found["kl_by_confidence"] = [
+        {"lower": ends[i], "upper": ends[i + 1], **_table_row([r for r in rows if r["bucket"] == i], own is not None)}
+        for i in range(len(ends) - 1)
+    ]
+    for bucket in found["kl_by_confidence"]:
+        bucket["count"] = bucket.pop("used")
+    if keys is not None:
+        table = [
+            {
+                "name": key,
+                "rows": keys.count(key),
+                **_table_row([r for r in rows if r["group"] == key], own is not None),
+            }
+            for key in sorted(set(keys))
+        ]
+        found["groups"] = {name: [row[name] for row in table] for name in (table[0] if table else ())}
+    found["worst"] = [
+        {
+            "row": r["row"],
+            "kl": r["kl_mean"],
+            "label": r["label"],
+            "prediction_base": r["prediction_base"],
+            "prediction": r["prediction"],
+        }
+        for r in sorted(rows, key=lambda r: (-r["kl_mean"], r["row"]))[:worst]
+    ]
+    if own is not None:
+        found["infinite"] = sum(math.inf in (r["cross_entropy"], r["cross_entropy_base"]) for r in rows)
+        found |= _perplexities(rows)
+    return found
 
 
-def _row(p: Sequence[float], q: Sequence[float], label: int | None, ks: Sequence[int]) -> dict[Any, float]:
+def _row(
+    p: Sequence[float], q: Sequence[float], label: int | None, ks: Sequence[int], cut: tuple[float, bool] | None
+) -> dict[Any, Any]:
     a, b = row_softmax(p), row_softmax(q)
     first, second = _order(p), _order(q)
+    confidence = max(a)
     found: dict[Any, Any] = {
         "kl_mean": kl_divergence_with_logits(p, q),
         "reverse_kl_mean": kl_divergence_with_logits(q, p),
@@ -90,17 +137,29 @@ def _row(p: Sequence[float], q: Sequence[float], label: int | None, ks: Sequence
         "same_top": float(first[0] == second[0]),
         "entropy": entropy_with_logits(q),
         "entropy_base": entropy_with_logits(p),
+        "prediction_base": first[0],
+        "prediction": second[0],
+        "label": label,
     }
     for k in ks:
         found["ordered", k] = float(first[:k] == second[:k])
         found["set", k] = float(set(first[:k]) == set(second[:k]))
+    as_they_stand = cut is not None and cut[1]
+    logs = list(p) if as_they_stand else row_log_softmax(p)
+    if cut is not None:
+        terms = [(x, y) for x, y in zip(logs, row_log_softmax(q), strict=True) if x > cut[0]]
+        found["kl_mean"] = math.fsum(math.exp(x) * (x - y) for x, y in terms)
+        confidence = math.exp(max(p)) if as_they_stand else confidence
     if label is not None:
         for name, row, order in (("", q, second), ("_base", p, first)):
             top, _, rest = terms_of(row)
             found[f"cross_entropy{name}"] = surprise(row[label], top, rest)
             found[f"accuracy{name}"] = float(order[0] == label)
-        found["delta_p_mean"] = b[label] - a[label]
-    return found
+        known = a[label]
+        if as_they_stand:
+            found["cross_entropy_base"], known = -p[label], math.exp(p[label])
+        found["delta_p_mean"] = b[label] - known
+    return found | {"bucket": sum(edge <= confidence for edge in EDGES)}
 
 
 def _order(row: Sequence[float]) -> list[int]:
@@ -108,89 +167,90 @@ def _order(row: Sequence[float]) -> list[int]:
     return sorted(range(len(row)), key=lambda j: (-row[j], j))
 
 
-def _perplexities(loss: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """llama.cpp's lines; the covariance of two means is (E[x y] - E[x] E[y]) / (n - 1)."""
-    ppl, ppl_base = exp(exact_mean(loss)), exp(exact_mean(base))
-    found = {"ppl": ppl, "ppl_base": ppl_base}
-    if not all(map(math.isfinite, (*loss, *base))):
-        return found
-    n = len(loss)
-    ratio = rounded((exact(loss) - exact(base)) / n)
-    found |= {"log_ppl_ratio": ratio, "ppl_ratio": exp(ratio), "ppl_difference": ppl - ppl_base}
-    if n < 2:
-        return found
+def _of(rows: Rows, name: Any) -> list[float]:
+    return [row[name] for row in rows]
 
-    def covariance(x: Sequence[float], y: Sequence[float]) -> Fraction:
-        products = sum((Fraction(a) * Fraction(b) for a, b in zip(x, y, strict=True)), Fraction(0))
-        return (products / n - exact(x) / n * (exact(y) / n)) / (n - 1)
 
-    own, own_base, both = covariance(loss, loss), covariance(base, base), covariance(loss, base)
-    s, s_base = math.sqrt(rounded(own)), math.sqrt(rounded(own_base))
-    a, b = Fraction(ppl), Fraction(ppl_base)
-    error = math.sqrt(rounded(own + own_base - 2 * both))
-    found |= {
-        "ppl_stderr": ppl * s,
-        "ppl_base_stderr": ppl_base * s_base,
-        "log_ppl_correlation": rounded(both) / (s * s_base) if s and s_base else math.nan,
-        "log_ppl_ratio_stderr": error,
-        "ppl_ratio_stderr": exp(ratio) * error,
-        "ppl_difference_stderr": math.sqrt(rounded(a * a * own + b * b * own_base - 2 * a * b * both)),
-    }
+def _means(rows: Rows, ks: Sequence[int], labelled: bool) -> dict[str, Any]:
+    w = _of(rows, "weight")
+    names = ["kl_mean", "reverse_kl_mean", "js_mean", "tv_mean", "same_top", "entropy", "entropy_base"]
+    if labelled:
+        names += ["cross_entropy", "cross_entropy_base", "delta_p_mean", "accuracy", "accuracy_base"]
+    found: dict[str, Any] = {}
+    for name in names:
+        found[name], found[f"{name}_stderr"] = mean(_of(rows, name), w), error(_of(rows, name), w)
+    found["topk_agreement"] = {}
+    for k in ks:
+        of_k = {how: _of(rows, (how, k)) for how in ("ordered", "set")}
+        found["topk_agreement"][k] = {how: mean(values, w) for how, values in of_k.items()}
+        found["topk_agreement"][k] |= {f"{how}_stderr": error(values, w) for how, values in of_k.items()}
+    kl = quantiles(_of(rows, "kl_mean"), [p for p in PERCENTS if p not in ("25", "75")])
+    return found | {"kl_quantiles": kl, "kl_min": kl["min"], "kl_median": kl["50%"], "kl_max": kl["max"]}
+
+
+def _cluster(rows: Rows, labelled: bool) -> dict[str, float]:
+    """Errors for rows that are independent between groups only."""
+    w, keys = _of(rows, "weight"), _of(rows, "group")
+    found = {f"{name}_cluster_stderr": cluster_error(_of(rows, name), w, keys) for name in ("kl_mean", "same_top")}
+    if labelled:
+        loss, base = _of(rows, "cross_entropy"), _of(rows, "cross_entropy_base")
+        finite = all(map(math.isfinite, (*loss, *base)))
+        ratio = [x - y for x, y in zip(loss, base, strict=True)] if finite else [NAN] * len(loss)
+        found["log_ppl_ratio_cluster_stderr"] = cluster_error(ratio, w, keys)
     return found
 
 
-def kl_bounds(
-    topk_log_probs: Sequence[float], topk_indices: Sequence[int], q_logits: Sequence[float]
-) -> tuple[float, float]:
-    """Bounds of KL(P || Q) for one row, where of P the k largest probabilities are known.
-
-    The upper one by trying every order in which the other classes could be filled, the lower one by bisection for the
-    a of p = min(limit, a q).
-
-    Examples
-    --------
-    >>> [round(x, 6) for x in kl_bounds([math.log(0.6), math.log(0.2)], [0, 2], [0.0] * 4)]
-    [0.297394, 0.436024]
-    """
-    p, q = [math.exp(x) for x in topk_log_probs], row_softmax(q_logits)
-    head = math.fsum(a * math.log(a / q[j]) for a, j in zip(p, topk_indices, strict=True))
-    mass, limit = 1.0 - math.fsum(p), min(p)
-    others = [x for j, x in enumerate(q) if j not in topk_indices]
-    if mass <= 0 or not others:
-        return max(0.0, head), max(0.0, head)
-
-    def total(shares: Iterable[float], order: Sequence[float]) -> float:
-        return math.fsum(a * math.log(a / x) for a, x in zip(shares, order, strict=True) if a > 0)
-
-    n = min(int(mass / limit), len(others))
-    corner = ([limit] * n + [max(0.0, mass - n * limit)] + [0.0] * len(others))[: len(others)]
-    upper = max(total(corner, order) for order in itertools.permutations(others))
-    low, high = 0.0, limit / min(others)
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if math.fsum(min(limit, middle * x) for x in others) < mass else (low, middle)
-    lower = total([min(limit, high * x) for x in others], others)
-    return max(0.0, head + lower), max(0.0, head + upper)
+def _table_row(rows: Rows, labelled: bool) -> dict[str, Any]:
+    """Of some rows: a group, a bucket."""
+    w = _of(rows, "weight")
+    found = {
+        "used": len(rows),
+        "kl_mean": mean(_of(rows, "kl_mean"), w),
+        "kl_mean_stderr": error(_of(rows, "kl_mean"), w),
+        "same_top": mean(_of(rows, "same_top"), w),
+    }
+    for name in ("", "_base"):
+        found[f"ppl{name}"] = exp(mean(_of(rows, f"cross_entropy{name}"), w)) if labelled else NAN
+    return found
 
 
-def cross_entropy_bounds(
-    topk_log_probs: Sequence[float], topk_indices: Sequence[int], q_logits: Sequence[float]
-) -> tuple[float, float]:
-    """Bounds of -sum p log q for one row, as `kl_bounds`, both by trying every order.
-
-    Examples
-    --------
-    >>> [round(x, 6) for x in cross_entropy_bounds([math.log(0.6), math.log(0.2)], [0, 2], [2.0, 1.0, 1.0, 0.0])]
-    [1.026523, 1.226523]
-    """
-    p, q = [math.exp(x) for x in topk_log_probs], row_softmax(q_logits)
-    mass, limit = max(0.0, 1.0 - math.fsum(p)), min(p)
-    others = [x for j, x in enumerate(q) if j not in topk_indices]
-    n = min(int(mass / limit), len(others))
-    corner = ([limit] * n + [max(0.0, mass - n * limit)] + [0.0] * len(others))[: len(others)]
-    head = -math.fsum(a * math.log(q[j]) for a, j in zip(p, topk_indices, strict=True))
-    rest = [
-        -math.fsum(a * math.log(x) for a, x in zip(corner, order, strict=True))
-        for order in itertools.permutations(others)
-    ]
-    return head + min(rest), head + max(rest)
+def _perplexities(rows: Rows) -> dict[str, Any]:
+    """llama.cpp's lines on perplexity and on the label's probability."""
+    w, loss, base = (_of(rows, name) for name in ("weight", "cross_entropy", "cross_entropy_base"))
+    ppl, ppl_base = exp(mean(loss, w)), exp(mean(base, w))
+    s, s_base = error(loss, w), error(base, w)
+    both = [total(values, w) for values in (loss, base)]
+    if all(isinstance(x, Fraction) for x in both):
+        ratio = over(both[0] - both[1], total([1.0] * len(w), w))
+    else:
+        ratio = mean(loss, w) - mean(base, w)
+    delta = _of(rows, "delta_p_mean")
+    squares = [d * d for d in delta]
+    rms, squares_error = math.sqrt(mean(squares, w)), error(squares, w)
+    found: dict[str, Any] = {
+        "ppl": ppl,
+        "ppl_stderr": ppl * s,
+        "ppl_base": ppl_base,
+        "ppl_base_stderr": ppl_base * s_base,
+        "log_ppl_ratio": ratio,
+        "log_ppl_ratio_stderr": NAN,
+        "log_ppl_correlation": NAN,
+        "ppl_ratio": exp(ratio),
+        "ppl_ratio_stderr": NAN,
+        "ppl_difference": ppl - ppl_base,
+        "ppl_difference_stderr": NAN,
+        "delta_p_rms": rms,
+        "delta_p_rms_stderr": 0.5 / rms * squares_error if rms > 0 else squares_error,
+        "delta_p_quantiles": quantiles(delta),
+    }
+    own, own_base, cov = covariance(loss, loss, w), covariance(base, base, w), covariance(loss, base, w)
+    if own is None or own_base is None or cov is None:
+        return found
+    spread = root(own + own_base - 2 * cov)
+    found |= {"log_ppl_ratio_stderr": spread, "ppl_ratio_stderr": exp(ratio) * spread}
+    if s and s_base:
+        found["log_ppl_correlation"] = rounded(cov) / (s * s_base)
+    if ppl < math.inf and ppl_base < math.inf:
+        a, b = Fraction(ppl), Fraction(ppl_base)
+        found["ppl_difference_stderr"] = root(a * a * own + b * b * own_base - 2 * a * b * cov)
+    return found
