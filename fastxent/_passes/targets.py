@@ -23,7 +23,7 @@ from fastxent._arrays import (
     to_numpy,
 )
 from fastxent._dispatch import kernels
-from fastxent._passes.rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._passes.rows import BLOCK_ELEMENTS, SERIAL_ELEMENTS, blocks
 from fastxent._threads import get_num_threads
 
 SOFT = 256  # _kernels/targets.pxi
@@ -202,23 +202,37 @@ def run_targets(
             grad,
         )
         classes = block.shape[class_axis]
-        step = min(BLOCK_ROWS, max(1, ELEMENTS // max(1, classes)))
-        for row0 in range(0, rows.count, step):
-            row1 = min(row0 + step, rows.count)
+        options = dict(
+            ignore=target.ignore if isinstance(target, Labels) else None,
+            weights=weights,
+            smoothing=smoothing,
+            probabilities=probabilities,
+            denominator=denominator,
+            temperature=x.divisor,
+            flat=flat,
+            row_weights=row_weights,
+            count_only=count_only,
+        )
+        segments = 1 if count_only else rows.segments
+        workspace = None
+        for row0, row1, segment0, segment1 in blocks(rows.count, 1 if count_only else classes, segments, ELEMENTS):
+            if segments > 1 and segment0 == 0:
+                workspace = np.empty((row1 - row0) * segments * kernels.target_part_size, np.uint8)
+            elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
+            some = 1 if elements < SERIAL_ELEMENTS else threads
             ignored, invalid, bad = rows.run(
-                row0,
-                row1,
-                1 if (row1 - row0) * classes < SERIAL_ELEMENTS else threads,
-                ignore=target.ignore if isinstance(target, Labels) else None,
-                weights=weights,
-                smoothing=smoothing,
-                probabilities=probabilities,
-                denominator=denominator,
-                temperature=x.divisor,
-                flat=flat,
-                row_weights=row_weights,
-                count_only=count_only,
+                row0, row1, some, segment0=segment0, segment1=segment1, workspace=workspace, **options
             )
             if bad:
                 raise bad_probability(x)
+            if segment1 < segments:
+                continue
+            if gradient is not None and segments > 1:
+                # all is known of the rows: another round over their segments
+                step = segment1 - segment0 if row1 - row0 > 1 else max(1, ELEMENTS // kernels.segment_columns)
+                for first in range(0, segments, step):
+                    last = min(first + step, segments)
+                    rows.run(
+                        row0, row1, threads, segment0=first, segment1=last, workspace=workspace, writing=True, **options
+                    )
             yield row1 - row0, ignored, invalid

@@ -1,0 +1,170 @@
+# The gradient of rows whose lanes are rows (target_lanes.pxi), written class by class.
+
+# what a row's softmax and gradient want, in lanes of the working precision and of float64
+cdef struct LaneGradient:
+    double floor_[LANES]       # float32 lanes use half of each
+    double magic[LANES]
+    double inverse[LANES]
+    double inverse_lo[LANES]
+    double shift[LANES]
+    double own[LANES]          # the class whose gap is known
+    double lost[LANES]         # expm1(-gap) there
+    double label[LANES]
+    double one_hot[LANES]      # what the label has beside its share of the smoothing
+
+
+cdef inline void set_lane(double *lanes, Py_ssize_t i, double x, vec like) noexcept nogil:
+    if vec is vf:
+        (<float *>lanes)[i] = <float>x
+    else:
+        lanes[i] = x
+
+
+cdef inline void prepare_gradients(
+    const TargetJob *job, const LanePiece *piece, const Columns *raw, LaneGradient *out, vec like
+) noexcept nogil:
+    cdef vd hi[FX_NI]
+    cdef vd y[FX_NI]
+    cdef vd scale[FX_NI]
+    cdef vd n
+    cdef double shift[LANES]
+    cdef double c[LANES]
+    cdef double inverse[LANES]
+    cdef double inverse_lo[LANES]
+    cdef Py_ssize_t i, v, lanes = piece.x.lanes
+    cdef Py_ssize_t h
+    cdef Scored row
+    cdef Normaliser norm
+    for h in range(lanes // (FX_NI * FX_VD)):
+        i = h * FX_NI * FX_VD
+        for v in range(FX_NI):
+            y[v] = -vd_load(piece.gap + i + v * FX_VD)
+        vd_expm1(y, scale)
+        for v in range(FX_NI):
+            vd_store(out.lost + i + v * FX_VD, scale[v])
+            # e^-lse = e^r 2^n, |r| <= log 2 / 2: float64 as it stands is good enough for float32
+            hi[v] = y[v] - vd_load(piece.top + i + v * FX_VD)
+            n = (hi[v] * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D
+            vd_store(c + i + v * FX_VD, -n)
+            hi[v] = vd_fma(n, vd_splat(-FX_LN2_REST), vd_fma(n, vd_splat(-FX_LN2_33), hi[v]))
+        vd_exp(hi, magic_of(0, hi[0]), True, y, scale)
+        for v in range(FX_NI):
+            vd_store(inverse + i + v * FX_VD, y[v] * scale[v])
+    for i in range(lanes):
+        shift[i] = inverse_lo[i] = 0.0
+        out.own[i] = <double>piece.own[i]
+        out.label[i] = <double>piece.label[i] if i < raw.count else -1.0
+        out.one_hot[i] = (1.0 - job.smoothing) * piece.weight[i] if i < raw.count else 0.0
+        if vec is vd:
+            if i < raw.count:
+                row.hi = piece.hi[i]
+                row.lo = piece.lo[i]
+                normaliser_from(&row, F64, &norm)
+                shift[i] = norm.shift
+                c[i] = <double>norm.c
+                inverse[i] = norm.inverse
+        else:
+            inverse_lo[i] = inverse[i] - <float>inverse[i]
+    for i in range(lanes):
+        if piece.odd[i]:
+            c[i] = 0.0  # rewritten later
+        set_lane(out.floor_, i, (c[i] - (127.0 if vec is vf else 1023.0)) * LN2 + 0.07, like)
+        set_lane(out.magic, i, (FX_MAGIC_F + 127.0 if vec is vf else FX_MAGIC_D + 1023.0) - c[i], like)
+        set_lane(out.inverse, i, inverse[i], like)
+        set_lane(out.inverse_lo, i, inverse_lo[i], like)
+        set_lane(out.shift, i, shift[i], like)
+
+
+cdef inline vd gradient_at(
+    const LanePiece *piece, const LaneGradient *of, Py_ssize_t i, Py_ssize_t j, vd s, vd a, bint shared
+) noexcept nogil:
+    """f (A0 s - a) of FX_VD rows from row i on, at class j; `shared`: their labels have more than `a`."""
+    cdef vd here = vd_splat(<double>j), f = vd_load(piece.factor + i), zero = vd_splat(0), lost
+    cdef vd all_ = vd_load(piece.a0 + i) + vd_load(piece.a0_lo + i)
+    if shared:
+        a = a + vd_pick(vd_eq(vd_load(of.label + i), here), vd_load(of.one_hot + i), zero)
+    lost = vd_load(of.lost + i)
+    s = vd_pick(
+        vd_eq(vd_load(of.own + i), here), vd_fma(all_ - a, vd_splat(1) + lost, a * lost), vd_fma(all_, s, -a)
+    )
+    return vd_pick(vd_eq(f, zero), zero, f * s)
+
+
+cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw, vec like) noexcept nogil:
+    cdef LaneGradient of
+    cdef double xs[COLUMN_BLOCK * LANES]
+    cdef double as_[COLUMN_BLOCK * LANES]
+    cdef double result[COLUMN_BLOCK * LANES]
+    cdef vec x[FX_NI]
+    cdef vec e[FX_NI]
+    cdef vec scale[FX_NI]
+    cdef vec inverse, inverse_lo
+    cdef vd a
+    cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64, shared = job.target_code < SOFT
+    cdef bint plain = soft and job.weights == NULL and job.smoothing == 0.0
+    cdef Py_ssize_t w = width(like), size = sizeof(vec) // w, lanes = piece.x.lanes, x_step = 0, a_step = 0
+    cdef Py_ssize_t n = job.classes, row_stride = stride_of(job, GRADIENT), out_step
+    cdef Py_ssize_t b, j, k, g, h, i, v, u, some
+    cdef const char *p
+    cdef const char *t = NULL
+    cdef char *o
+    cdef char *out = job.gradient + offset_of(&job.layout, GRADIENT, piece.row)
+    cdef bint direct = row_stride == size and raw.count == lanes
+    cdef double share = job.smoothing / <double>job.classes, weight
+    prepare_gradients(job, piece, raw, &of, like)
+    for b in range((n + COLUMN_BLOCK - 1) // COLUMN_BLOCK):
+        j = b * COLUMN_BLOCK
+        some = min(COLUMN_BLOCK, n - j)
+        p = block_of(&piece.x, j, some, <char *>xs, &x_step)
+        if soft:
+            t = block_of(&piece.target, j, some, <char *>as_, &a_step)
+        o = out + j * job.gradient_stride if direct else <char *>result
+        out_step = job.gradient_stride if direct else LANES * size
+        for v in range(lanes // w):
+            inverse = load(<char *>of.inverse + v * sizeof(vec), native(like), like)
+            inverse_lo = load(<char *>of.inverse_lo + v * sizeof(vec), native(like), like)
+            for g in range((some + FX_NI - 1) // FX_NI):
+                h = g * FX_NI
+                for k in range(FX_NI):
+                    i = min(h + k, some - 1)
+                    x[k] = vmax(
+                        load(<char *>of.floor_ + v * sizeof(vec), native(like), like),
+                        load(p + i * x_step + v * sizeof(vec), native(like), like)
+                        - load(<char *>of.shift + v * sizeof(vec), native(like), like),
+                    )
+                vexp(x, load(<char *>of.magic + v * sizeof(vec), native(like), like), FX_LESS_ONE, e, scale)
+                for k in range(min(FX_NI, some - h)):
+                    # as outputs.pxi has the softmax
+                    e[k] = (inverse + vfma(e[k], inverse, vfma(e[k], inverse_lo, inverse_lo))) * scale[k]
+                    weight = 1.0 if job.weights == NULL else job.weights[j + h + k]
+                    for u in range(w // FX_VD):
+                        i = v * w + u * FX_VD
+                        if soft:
+                            a = doubles_at(t + (h + k) * a_step + i * (8 if a_wide else 4), a_wide)
+                            if not plain:
+                                a = vd_fma(a, vd_splat((1.0 - job.smoothing) * weight), vd_splat(share * weight))
+                        else:
+                            a = vd_splat(share * weight if share != 0.0 else 0.0)
+                        if vec is vf:
+                            a = gradient_at(
+                                piece, &of, i, j + h + k, vd_load_f32(<char *>&e[k] + u * FX_VD * 4), a, shared
+                            )
+                            vd_store_f32(o + (h + k) * out_step + i * 4, a)
+                        else:
+                            vd_store(
+                                o + (h + k) * out_step + i * 8,
+                                gradient_at(piece, &of, i, j + h + k, e[k], a, shared),
+                            )
+        if not direct:
+            put_columns(
+                <char *>result, size, some, raw.count, out + j * job.gradient_stride, job.gradient_stride, row_stride
+            )
+
+
+cdef void write_lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw) noexcept nogil:
+    cdef vf f = vf_splat(0)
+    cdef vd d = vd_splat(0)
+    if job.kind == F64:
+        lane_gradients(job, piece, raw, d)
+    else:
+        lane_gradients(job, piece, raw, f)
