@@ -157,8 +157,10 @@ def artanh(terms: int, single: bool) -> None:
 if __name__ == "__main__":
     exponential(5, True)
     exponential(6, True)
+    exponential(7, False)
     exponential(11, False)
     exponential(12, False)
+    logarithm(4)
     logarithm(7)
     logarithm(8)
     artanh(4, True)

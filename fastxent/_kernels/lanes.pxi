@@ -22,28 +22,68 @@ cdef inline vd vd_within(vd x, double limit, vd yes) noexcept nogil:
     return vd_pick(vd_ge(vd_splat(limit), x), vd_pick(vd_ge(x, vd_splat(-limit)), yes, vd_splat(ODD)), vd_splat(ODD))
 
 
-cdef void losses_of(const Pixels *pixels, const double *x_label, Py_ssize_t count, double *out) noexcept nogil:
-    """Losses of rows whose label was left out; ODD where `loss_of` must do it."""
+cdef Py_ssize_t count_odd(const double *values, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i, n = 0
+    for i in range(count):
+        n += values[i] == ODD
+    return n
+
+
+cdef Py_ssize_t losses_of(const Pixels *pixels, const double *x_label, Py_ssize_t count, double *out) noexcept nogil:
+    """Losses, for results in float32, of rows whose label was left out; ODD, and counted, where `loss_of` must do it."""
     cdef vd a[FX_NI]
     cdef vd y[FX_NI]
-    cdef vd scale[FX_NI]
     cdef Py_ssize_t i, k, v
-    cdef vd floor_ = vd_splat(-700.0), magic = magic_of(0, floor_)
+    cdef vd none = vd_splat(0.0), odd = vd_splat(ODD), limit = vd_splat(500.0)
+    cdef vl ok[FX_NI]
     for k in range((count + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
         i = k * FX_NI * FX_VD
         for v in range(FX_NI):
             a[v] = vd_mended(pixels, i + v * FX_VD) - vd_load(x_label + i + v * FX_VD)
-            # ODD and what is near it must not reach the exponent's bits
-            scale[v] = vd_within(a[v], 690.0, a[v])
-            vd_store(out + i + v * FX_VD, scale[v])
-            a[v] = vd_pick(vd_eq(scale[v], a[v]), a[v], floor_)
-        vd_exp(a, magic, False, y, scale)
+            # ODD, NaN and what is near overflow must not reach the exponent's bits
+            ok[v] = vd_ge(limit, vd_abs(a[v]))
+            a[v] = vd_pick(ok[v], a[v], none)
+        vd_exp_short(a, y)
         for v in range(FX_NI):
-            y[v] = vd_load(&pixels.s[i + v * FX_VD]) * y[v] * scale[v]
+            y[v] = vd_load(&pixels.s[i + v * FX_VD]) * y[v]
+        vd_log1p_short(y, y)
+        for v in range(FX_NI):
+            vd_store(out + i + v * FX_VD, vd_pick(ok[v], y[v], odd))
+    return count_odd(out, count)
+
+
+cdef Py_ssize_t double_losses_of(
+    const Pixels *pixels, const double *x_label, Py_ssize_t count, double *out
+) noexcept nogil:
+    """The same for results in float64, of rows summed without a reference (c = 0)."""
+    cdef vd a[FX_NI]
+    cdef vd y[FX_NI]
+    cdef vd scale[FX_NI]
+    cdef vl ok[FX_NI]
+    cdef Py_ssize_t i, k, v
+    cdef vd none = vd_splat(0.0), odd = vd_splat(ODD), limit = vd_splat(600.0), most = vd_splat(1e300), s, n
+    cdef vd magic = magic_of(0, none)
+    for k in range((count + FX_NI * FX_VD - 1) // (FX_NI * FX_VD)):
+        i = k * FX_NI * FX_VD
+        for v in range(FX_NI):
+            a[v] = none - vd_load(x_label + i + v * FX_VD)
+            ok[v] = vd_ge(limit, vd_abs(a[v])) & vd_eq(vd_load(&pixels.c[i + v * FX_VD]), none)
+            a[v] = vd_pick(ok[v], a[v], none)
+        vd_exp(a, magic, True, y, scale)
+        for v in range(FX_NI):
+            s = vd_load(&pixels.s[i + v * FX_VD])
+            n = vd_load(&pixels.top[i + v * FX_VD]) * vd_splat(FX_LOG2E)
+            if FX_FMA:
+                # as `mend` has it
+                s = s + vd_fma(s, n * vd_splat(-FX_LN2_LO_D), vd_load(&pixels.s_lo[i + v * FX_VD]))
+            else:
+                s = s + vd_load(&pixels.s_lo[i + v * FX_VD])
+            y[v] = s * y[v] * scale[v]
+            ok[v] = ok[v] & vd_ge(most, y[v])
         vd_log1p(y, y)
         for v in range(FX_NI):
-            a[v] = vd_load(out + i + v * FX_VD)
-            vd_store(out + i + v * FX_VD, vd_pick(vd_eq(a[v], vd_splat(ODD)), a[v], y[v]))
+            vd_store(out + i + v * FX_VD, vd_pick(ok[v], y[v], odd))
+    return count_odd(out, count)
 
 
 cdef void lses_of(const Pixels *pixels, Py_ssize_t count, double *out) noexcept nogil:

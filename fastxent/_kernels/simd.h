@@ -85,6 +85,17 @@ FX_INLINE vd vd_load_f32(const void *p) {
     return __builtin_convertvector(*(const vf_half_u *)p, vd);
 #endif
 }
+/* the lower and the upper half of a vector of floats, widened; through memory where there is no instruction for it */
+#if defined(__AVX__) && FX_VBYTES == 32
+FX_INLINE vd vf_lower(vf x) { return (vd)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x)); }
+FX_INLINE vd vf_upper(vf x) { return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1)); }
+#elif defined(__AVX512F__) && FX_VBYTES == 64
+FX_INLINE vd vf_lower(vf x) { return (vd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)); }
+FX_INLINE vd vf_upper(vf x) { return (vd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1)); }
+#else
+FX_INLINE vd vf_lower(vf x) { float lanes[FX_VF]; vf_store(lanes, x); return vd_load_f32(lanes); }
+FX_INLINE vd vf_upper(vf x) { float lanes[FX_VF]; vf_store(lanes, x); return vd_load_f32(lanes + FX_VD); }
+#endif
 FX_INLINE void fx_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
 
 /* bfloat16 is the upper half of a float32: exact, quiet NaN and subnormals included. Lanes keep their order, so a
@@ -134,11 +145,13 @@ FX_INLINE float fx_f16(const void *p) {
 FX_INLINE float fx_f32(const void *p) { float x; memcpy(&x, p, 4); return x; }
 FX_INLINE double fx_f64(const void *p) { double x; memcpy(&x, p, 8); return x; }
 
-/* ---- maximum: a > b ? a : b, so a NaN in b passes through (Arm passes either one) ---- */
+/* ---- maximum: a > b ? a : b, so a NaN in b passes through (Arm passes either one); minimum alike ---- */
 /* ---- fused multiply-add: a * b + c ---- */
 #if defined(__AVX512F__) && FX_VBYTES == 64
 FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm512_max_pd((__m512d)a, (__m512d)b); }
+FX_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+FX_INLINE vd vd_min(vd a, vd b) { return (vd)_mm512_min_pd((__m512d)a, (__m512d)b); }
 FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
 #elif FX_VBYTES == 64 /* a test level: 16 lanes on registers of 8, to show that the width does not matter */
@@ -148,6 +161,10 @@ FX_HALVES(vf, __m256, vf_max, (vf a, vf b), ua.v = a; ub.v = b;
     for (int i = 0; i < 2; i++) uc.h[i] = _mm256_max_ps(ua.h[i], ub.h[i]);)
 FX_HALVES(vd, __m256d, vd_max, (vd a, vd b), ua.v = a; ub.v = b;
     for (int i = 0; i < 2; i++) uc.h[i] = _mm256_max_pd(ua.h[i], ub.h[i]);)
+FX_HALVES(vf, __m256, vf_min, (vf a, vf b), ua.v = a; ub.v = b;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_min_ps(ua.h[i], ub.h[i]);)
+FX_HALVES(vd, __m256d, vd_min, (vd a, vd b), ua.v = a; ub.v = b;
+    for (int i = 0; i < 2; i++) uc.h[i] = _mm256_min_pd(ua.h[i], ub.h[i]);)
 FX_HALVES(vf, __m256, vf_fma, (vf a, vf b, vf c), ua.v = a; ub.v = b; uc.v = c;
     for (int i = 0; i < 2; i++) uc.h[i] = _mm256_fmadd_ps(ua.h[i], ub.h[i], uc.h[i]);)
 FX_HALVES(vd, __m256d, vd_fma, (vd a, vd b, vd c), ua.v = a; ub.v = b; uc.v = c;
@@ -155,11 +172,15 @@ FX_HALVES(vd, __m256d, vd_fma, (vd a, vd b, vd c), ua.v = a; ub.v = b; uc.v = c;
 #elif defined(__AVX2__) && FX_VBYTES == 32
 FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm256_max_pd((__m256d)a, (__m256d)b); }
+FX_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+FX_INLINE vd vd_min(vd a, vd b) { return (vd)_mm256_min_pd((__m256d)a, (__m256d)b); }
 FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
 #elif defined(__SSE2__)
 FX_INLINE vf vf_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
 FX_INLINE vd vd_max(vd a, vd b) { return (vd)_mm_max_pd((__m128d)a, (__m128d)b); }
+FX_INLINE vf vf_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+FX_INLINE vd vd_min(vd a, vd b) { return (vd)_mm_min_pd((__m128d)a, (__m128d)b); }
 #if FX_FMA
 FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c); }
 FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c); }
@@ -170,6 +191,8 @@ FX_INLINE vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
 #else
 FX_INLINE vf vf_max(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 FX_INLINE vd vd_max(vd a, vd b) { return (vd)vmaxq_f64((float64x2_t)a, (float64x2_t)b); }
+FX_INLINE vf vf_min(vf a, vf b) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+FX_INLINE vd vd_min(vd a, vd b) { return (vd)vminq_f64((float64x2_t)a, (float64x2_t)b); }
 FX_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 FX_INLINE vd vd_fma(vd a, vd b, vd c) { return (vd)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #endif
@@ -215,6 +238,14 @@ FX_INLINE vf vf_without(vf x, const int32_t *label, int32_t j) { /* -inf where t
 FX_INLINE vd vd_without(vd x, const int64_t *label, int64_t j) {
     vl hole = *(const vl *)__builtin_assume_aligned(label, FX_VBYTES) == j;
     return vd_pick(hole, vd_splat(-INFINITY), x);
+}
+FX_INLINE vf vf_but(const int32_t *label, int32_t j, vf e) { /* 0 where the label is j */
+    vi hole = *(const vi *)__builtin_assume_aligned(label, FX_VBYTES) == j;
+    return (vf)(~hole & (vi)e);
+}
+FX_INLINE vd vd_but(const int64_t *label, int64_t j, vd e) {
+    vl hole = *(const vl *)__builtin_assume_aligned(label, FX_VBYTES) == j;
+    return (vd)(~hole & (vl)e);
 }
 /* largest lane; which of NaN and number is given does not matter (a NaN is found by the sum) */
 FX_INLINE double vf_top(vf x) {
@@ -363,6 +394,50 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
     FX_EACH(y, p[v]);
 }
 
+/* ---- e^x as it is, of FX_NI vectors: clamped to where it is a normal number, or 0; a NaN stays ---- */
+FX_INLINE void vf_terms(const vf *x, vf *e) {
+    vf c[FX_NI], scale[FX_NI];
+    FX_EACH(c, vf_min(vf_splat(88.0f), vf_max(vf_splat(-87.95f), x[v])));
+    vf_exp(c, vf_splat(FX_MAGIC_F + 127.0f), 0, c, scale);
+    FX_EACH(e, c[v] * scale[v]);
+}
+FX_INLINE void vd_terms(const vd *x, vd *e) {
+    vd c[FX_NI], scale[FX_NI];
+    FX_EACH(c, vd_min(vd_splat(709.0), vd_max(vd_splat(-709.0), x[v])));
+    vd_exp(c, vd_splat(FX_MAGIC_D + 1023.0), 0, c, scale);
+    FX_EACH(e, c[v] * scale[v]);
+}
+
+/* The sum of the terms of FX_RUN = 8 vectors, `step` bytes apart, `n` of which are there; lanes that hold j + k in `label`
+   leave out vector k. Written out, for loops over arrays of vectors stay in memory. */
+#define FX_EIGHT(V, LOAD, TERMS, BUT) \
+    V x[8], e[8]; \
+    enum { q = FX_NI < 4 ? FX_NI : 4 }; \
+    x[0] = LOAD(0); x[1] = LOAD(1); x[2] = LOAD(2); x[3] = LOAD(3); \
+    x[4] = LOAD(4); x[5] = LOAD(5); x[6] = LOAD(6); x[7] = LOAD(7); \
+    TERMS(x, e); if (q < 4) TERMS(x + 2, e + 2); \
+    TERMS(x + 4, e + 4); if (q < 4) TERMS(x + 6, e + 6); \
+    if (label) { \
+        e[0] = BUT(label, j, e[0]); e[1] = BUT(label, j + 1, e[1]); \
+        e[2] = BUT(label, j + 2, e[2]); e[3] = BUT(label, j + 3, e[3]); \
+        e[4] = BUT(label, j + 4, e[4]); e[5] = BUT(label, j + 5, e[5]); \
+        e[6] = BUT(label, j + 6, e[6]); e[7] = BUT(label, j + 7, e[7]); \
+    } \
+    return ((e[0] + e[4]) + (e[1] + e[5])) + ((e[2] + e[6]) + (e[3] + e[7]))
+FX_INLINE vf vf_load_kind(const char *p, int kind) { /* kind: a constant, 0 float32, 1 float16, 2 bfloat16 */
+    return kind == 1 ? vf_load_f16(p) : kind == 2 ? vf_load_bf16(p) : vf_load(p);
+}
+FX_INLINE vf vf_eight(const char *p, ptrdiff_t step, int kind, int n, const int32_t *label, int32_t j) {
+#define FX_AT(k) (k < n ? vf_load_kind(p + k * step, kind) : vf_splat(-INFINITY))
+    FX_EIGHT(vf, FX_AT, vf_terms, vf_but);
+#undef FX_AT
+}
+FX_INLINE vd vd_eight(const char *p, ptrdiff_t step, int n, const int64_t *label, int64_t j) {
+#define FX_AT(k) (k < n ? vd_load(p + k * step) : vd_splat(-INFINITY))
+    FX_EIGHT(vd, FX_AT, vd_terms, vd_but);
+#undef FX_AT
+}
+
 /* ---- rows of up to 8 contiguous floats into columns: b[k * FX_PIXELS + i] = element k of row i, i < 8. Nothing behind
    the last class is read: masked loads touch no other memory (Intel SDM, VMASKMOV). ---- */
 #define FX_TILE 8
@@ -394,6 +469,83 @@ FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) {
 #else
 #define FX_TILES 0
 FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) { (void)p; (void)stride; (void)classes; (void)b; }
+#endif
+
+/* ---- sums of FX_TILE rows of n terms, `row` terms apart: term k goes to lane k % 8, and the lanes are added as
+   ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)); all that is added to s, in float64, for float64 terms to the pair s, lo.
+   7 terms behind the last are read, whatever they are. ---- */
+#if defined(__AVX__)
+static const int32_t fx_first_f[16] = {-1, -1, -1, -1, -1, -1, -1, -1}; /* the first n: from 8 - n on */
+static const int64_t fx_first_d[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+/* the instructions vhaddps and vhaddpd take twice the time (Zen 3) */
+FX_INLINE __m256 fx_hadd_f32(__m256 a, __m256 b) {
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+}
+FX_INLINE __m256d fx_hadd_f64(__m256d a, __m256d b) {
+    return _mm256_add_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+}
+FX_INLINE void fx_row_sums_f32(const float *e, ptrdiff_t row, ptrdiff_t n, double *s) {
+    __m256 x[8], y, mask = _mm256_loadu_ps((const float *)fx_first_f + 8 - n % 8);
+    ptrdiff_t k = n < 8 ? 0 : 8;
+    for (int i = 0; i < 8; i++) x[i] = _mm256_loadu_ps(e + i * row);
+    for (; k + 8 <= n; k += 8)
+        for (int i = 0; i < 8; i++) x[i] = _mm256_add_ps(x[i], _mm256_loadu_ps(e + i * row + k));
+    if (n < 8)
+        for (int i = 0; i < 8; i++) x[i] = _mm256_and_ps(x[i], mask);
+    else if (k < n)
+        for (int i = 0; i < 8; i++) x[i] = _mm256_add_ps(x[i], _mm256_and_ps(_mm256_loadu_ps(e + i * row + k), mask));
+    x[0] = fx_hadd_f32(fx_hadd_f32(x[0], x[1]), fx_hadd_f32(x[2], x[3]));
+    x[4] = fx_hadd_f32(fx_hadd_f32(x[4], x[5]), fx_hadd_f32(x[6], x[7]));
+    y = _mm256_add_ps(_mm256_permute2f128_ps(x[0], x[4], 0x20), _mm256_permute2f128_ps(x[0], x[4], 0x31));
+    _mm256_storeu_pd(s, _mm256_add_pd(_mm256_loadu_pd(s), _mm256_cvtps_pd(_mm256_castps256_ps128(y))));
+    _mm256_storeu_pd(s + 4, _mm256_add_pd(_mm256_loadu_pd(s + 4), _mm256_cvtps_pd(_mm256_extractf128_ps(y, 1))));
+}
+FX_INLINE void fx_row_sums_f64(const double *e, ptrdiff_t row, ptrdiff_t n, double *s, double *lo) {
+    ptrdiff_t last = n % 4, k;
+    __m256d mask = _mm256_loadu_pd((const double *)fx_first_d + 8 - last);
+    for (int h = 0; h < 8; h += 4, e += 4 * row, s += 4, lo += 4) {
+        __m256d x[2][4], a, t, b;
+        for (int i = 0; i < 4; i++) x[0][i] = x[1][i] = _mm256_setzero_pd();
+        for (k = 0; k + 8 <= n; k += 8)
+            for (int i = 0; i < 8; i++) x[i / 4][i % 4] = _mm256_add_pd(x[i / 4][i % 4], _mm256_loadu_pd(e + i % 4 * row + k + i / 4 * 4));
+        if (k + 4 <= n) {
+            for (int i = 0; i < 4; i++) x[0][i] = _mm256_add_pd(x[0][i], _mm256_loadu_pd(e + i * row + k));
+            if (last)
+                for (int i = 0; i < 4; i++)
+                    x[1][i] = _mm256_add_pd(x[1][i], _mm256_and_pd(_mm256_loadu_pd(e + i * row + k + 4), mask));
+        } else if (last)
+            for (int i = 0; i < 4; i++)
+                x[0][i] = _mm256_add_pd(x[0][i], _mm256_and_pd(_mm256_loadu_pd(e + i * row + k), mask));
+        for (int i = 0; i < 2; i++) {
+            a = fx_hadd_f64(x[i][0], x[i][1]);
+            b = fx_hadd_f64(x[i][2], x[i][3]);
+            x[i][0] = _mm256_add_pd(_mm256_permute2f128_pd(a, b, 0x20), _mm256_permute2f128_pd(a, b, 0x31));
+        }
+        x[0][0] = _mm256_add_pd(x[0][0], x[1][0]);
+        a = _mm256_loadu_pd(s); /* TwoSum, as in vd_flush */
+        t = _mm256_add_pd(a, x[0][0]);
+        b = _mm256_sub_pd(t, a);
+        a = _mm256_add_pd(_mm256_sub_pd(a, _mm256_sub_pd(t, b)), _mm256_sub_pd(x[0][0], b));
+        _mm256_storeu_pd(lo, _mm256_add_pd(_mm256_loadu_pd(lo), a));
+        _mm256_storeu_pd(s, t);
+    }
+}
+#else
+#define FX_ROW_SUM(T) /* y, of one row */ \
+    T x[8] = {0}, y; \
+    for (ptrdiff_t k = 0; k < n; k++) x[k % 8] += e[i * row + k]; \
+    y = ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
+FX_INLINE void fx_row_sums_f32(const float *e, ptrdiff_t row, ptrdiff_t n, double *s) {
+    for (int i = 0; i < 8; i++) { FX_ROW_SUM(float) s[i] += y; }
+}
+FX_INLINE void fx_row_sums_f64(const double *e, ptrdiff_t row, ptrdiff_t n, double *s, double *lo) {
+    for (int i = 0; i < 8; i++) {
+        FX_ROW_SUM(double)
+        double a = s[i], t = a + y, b = t - a;
+        lo[i] += (a - (t - b)) + (y - b);
+        s[i] = t;
+    }
+}
 #endif
 
 /* ---- for what is put together by hand from an exponential's parts (pairs.pxi) ---- */
@@ -440,10 +592,14 @@ FX_INLINE vd vd_artanh_tail(vd z2) {
 
 /* ---- flush: lanes into a wider sum ---- */
 FX_INLINE void vf_flush(double *hi, vf x) { /* float32 lanes into float64 ones */
-    float lanes[FX_VF];
-    vf_store(lanes, x);
-    vd_store(hi, vd_load(hi) + vd_load_f32(lanes));
-    vd_store(hi + FX_VD, vd_load(hi + FX_VD) + vd_load_f32(lanes + FX_VD));
+    vd_store(hi, vd_load(hi) + vf_lower(x));
+    vd_store(hi + FX_VD, vd_load(hi + FX_VD) + vf_upper(x));
+}
+
+/* e of 2^e <= x < 2^(e + 1), for normal x > 0 (no conversion of 64-bit integers: see vd_split) */
+FX_INLINE vd vd_exponent(vd x) {
+    typedef uint64_t vul __attribute__((vector_size(FX_VBYTES)));
+    return (vd)(((vul)x >> 52) | 0x4330000000000000u) - (0x1p52 + 1023.0);
 }
 
 FX_INLINE vf vf_power(vf e) { /* 2^e for integers e <= 127, 0 below -126 */
@@ -457,11 +613,8 @@ FX_INLINE vd vd_power(vd e) {
 
 /* the same for lanes with references of their own: the sum so far is scaled first */
 FX_INLINE void vf_scale_flush(double *hi, vf factor, vf x) {
-    float lanes[FX_VF], factors[FX_VF];
-    vf_store(lanes, x);
-    vf_store(factors, factor);
-    for (int i = 0; i < FX_VF; i += FX_VD)
-        vd_store(hi + i, vd_load(hi + i) * vd_load_f32(factors + i) + vd_load_f32(lanes + i));
+    vd_store(hi, vd_load(hi) * vf_lower(factor) + vf_lower(x));
+    vd_store(hi + FX_VD, vd_load(hi + FX_VD) * vf_upper(factor) + vf_upper(x));
 }
 
 FX_INLINE void vd_flush(double *hi, double *lo, vd x) { /* TwoSum (Knuth, TAOCP 2, 4.2.2): the error is kept */

@@ -41,6 +41,31 @@ cdef inline vec without(vec x, const char *labels, int64_t j) noexcept nogil:
         return vd_without(x, <const int64_t *>labels, j)
 
 
+cdef inline void stage_block(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride,
+    Py_ssize_t classes,        # <= FX_RUN
+    Py_ssize_t pixels,
+    char *b,                   # out (classes, FX_PIXELS), float32 or float64; whole vectors are filled, with 0
+    vec like,
+) noexcept nogil:
+    """Bring a block of classes of pixels that do not lie side by side into a buffer where they do."""
+    cdef Py_ssize_t size = itemsize(kind), w = width(like), vectors = (pixels + w - 1) // w, done = 0, i, k, v
+    cdef const char *p
+    cdef double value
+    if FX_TILES and kind == F32 and class_stride == size:
+        for v in range(pixels // FX_TILE):
+            fx_tile(x + done * pixel_stride, pixel_stride, <int>classes, <float *>b + done)
+            done += FX_TILE
+    for k in range(classes):
+        p = x + k * class_stride
+        for i in range(done, vectors * w):
+            value = load_one(p + i * pixel_stride, kind) if i < pixels else 0.0
+            if vec is vf:
+                (<float *>b)[k * FX_PIXELS + i] = <float>value
+            else:
+                (<double *>b)[k * FX_PIXELS + i] = value
+
+
 cdef inline void pixel_segment(
     const char *x,             # in (n, pixels): class 0 of the segment, pixel 0
     int kind,
@@ -62,14 +87,14 @@ cdef inline void pixel_segment(
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
     cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, native_size = sizeof(vec) // w
-    cdef Py_ssize_t i, j, k, v, block, done
+    cdef Py_ssize_t i, j, k, v, block
     cdef Py_ssize_t size = itemsize(kind)
     cdef bint staged = pixel_stride != size or pixels % w != 0
     cdef char *b = <char *>buffer
     cdef const char *p
     cdef Py_ssize_t step
     cdef int64_t lowest = -<int64_t>(far_of(like) * 1.5)
-    cdef double value, most = far_of(like)
+    cdef double most = far_of(like)
     cdef vec rounding = splat(FX_MAGIC_F if w == FX_VF else FX_MAGIC_D, like)
     cdef vec log2e = splat(FX_LOG2E, like), ln2 = splat(LN2, like), floor_0 = floor_of(0, like)
     cdef vec magic_0 = magic_of(0, like)
@@ -93,19 +118,7 @@ cdef inline void pixel_segment(
         j += FX_RUN
         block = min(FX_RUN, n - j)
         if staged:
-            done = 0
-            if FX_TILES and kind == F32 and class_stride == size:
-                for v in range(pixels // FX_TILE):
-                    fx_tile(x + j * size + done * pixel_stride, pixel_stride, <int>block, <float *>b + done)
-                    done += FX_TILE
-            for k in range(block):
-                p = x + (j + k) * class_stride
-                for i in range(done, vectors * w):
-                    value = load_one(p + i * pixel_stride, kind) if i < pixels else 0.0
-                    if vec is vf:
-                        (<float *>b)[k * FX_PIXELS + i] = <float>value
-                    else:
-                        (<double *>b)[k * FX_PIXELS + i] = value
+            stage_block(x + j * class_stride, kind, class_stride, pixel_stride, block, pixels, b, like)
             p = b
             step = FX_PIXELS * native_size
         else:
@@ -192,11 +205,11 @@ cdef void partial_of(
         mend(out, f)
 
 
-cdef void any_pixel_segment(
+cdef void any_referred_segment(
     const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
     const int64_t *holes, Pixels *out,
 ) noexcept nogil:
-    """Sum one column segment of up to FX_PIXELS rows: the kernel, at each storage."""
+    """Sum one column segment of up to FX_PIXELS rows, whatever is in them: the kernel, at each storage."""
     cdef vf f = vf_splat(0)
     cdef vd d = vd_splat(0)
     if kind == F32:

@@ -265,6 +265,55 @@ FX_INLINE void vd_logit(const vd *p, vd *y) {
     FX_EACH(y, vd_log_special(ratio[v], z[v]));
 }
 
+/* ---- float64 lanes to some 1e-10 and no further, for what is rounded to float32 afterwards; no special values ---- */
+FX_INLINE void vd_exp_short(const vd *x, vd *y) { /* |x| <= 700 */
+    vd t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
+    FX_EACH(t, vd_fma(x[v], vd_splat(FX_LOG2E), vd_splat(FX_MAGIC_D + 1023.0)));
+    FX_EACH(n, t[v] - (FX_MAGIC_D + 1023.0));
+    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    FX_EACH(p, vd_fma(vd_splat(0x1.9f0812891a17bp-13), r[v], vd_splat(0x1.6d8db0e921af7p-10)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.111271fa280d3p-7)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55548d100d68dp-5)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555441c010ep-3)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.0000003a71a75p-1)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(1.0)));
+    FX_EACH(y, p[v] * (vd)((vl)t[v] << 52));
+}
+
+/* log((1 + f) 2^e) */
+FX_INLINE void vd_log_sum_short(const vd *f, const vd *e, vd *y) {
+    vd s[FX_NI], z[FX_NI], q[FX_NI];
+    FX_EACH(s, f[v] / (2.0 + f[v]));
+    FX_EACH(z, s[v] * s[v]);
+    FX_EACH(q, vd_fma(vd_splat(0x1.e2fdd3053b23cp-3), z[v], vd_splat(0x1.2438a870718d5p-2)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0x1.999a7b3bb0678p-2)));
+    FX_EACH(q, vd_fma(q[v], z[v], vd_splat(0x1.555554fd411a2p-1)));
+    FX_EACH(q, s[v] * vd_fma(q[v], z[v], vd_splat(2.0)));
+    FX_EACH(y, vd_fma(e[v], vd_splat(FX_LN2_HI_D), q[v]));
+}
+
+FX_INLINE void vd_split_short(const vd *x, vd *f, vd *e) { /* vd_split of normal x > 0 */
+    vul top[FX_NI];
+    FX_EACH(top, ((vul)x[v] - 0x3fe6a09e667f3bcdu + 0x4000000000000000u) >> 52);
+    FX_EACH(e, (vd)(top[v] | 0x4330000000000000u) - (0x1p52 + 1024.0));
+    FX_EACH(f, (vd)((vul)x[v] - (top[v] << 52) + 0x4000000000000000u) - 1.0);
+}
+
+FX_INLINE void vd_log_short(const vd *x, vd *y) {
+    vd f[FX_NI], e[FX_NI];
+    vd_split_short(x, f, e);
+    vd_log_sum_short(f, e, y);
+}
+
+FX_INLINE void vd_log1p_short(const vd *x, vd *y) { /* x >= 0 */
+    vd u[FX_NI], f[FX_NI], e[FX_NI];
+    FX_EACH(u, 1.0 + x[v]);
+    vd_split_short(u, f, e);
+    FX_EACH(f, vd_pick((vl)(x[v] < 0.4142), x[v], f[v])); /* e is 0 there, and f itself may have lost digits */
+    vd_log_sum_short(f, e, y);
+}
+
 /* log x to another base: e a + log(1 + f) b with a = log 2 and b = 1 / log base, to that base, each in two numbers; to
    base 2, where a = 1, powers of two come out exact. Below 2 ULP. */
 FX_INLINE void vf_log_base(const vf *x, const float *c, vf *y) { /* c: a, rest of a, b, rest of b */

@@ -1,0 +1,188 @@
+# Tasks of neighbouring rows, lanes being rows: their labels, their sums, and their results side by side; what is out of
+# the ordinary goes row by row.
+
+cdef inline void read_labels(const char *p, Py_ssize_t stride, int code, Py_ssize_t count, int64_t *labels) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        labels[i] = <int64_t>read_label(p + i * stride, code)
+
+
+cdef bint labels_of(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, int64_t *labels, uint8_t *status
+) noexcept nogil:
+    """Labels of neighbouring pixels, -1 for one that does not count; each is read once. Whether all count."""
+    cdef Py_ssize_t i, wrong = 0, stride = pixel_stride(job, LABELS)
+    cdef uint64_t classes = <uint64_t>job.classes, skip = job.ignore if job.has_ignore else <uint64_t>-1, label
+    cdef const char *p
+    memset(status, USED, count)
+    if job.label_code == 0:
+        for i in range(count):
+            labels[i] = -1
+        return True
+    p = job.labels + offset_of(&job.layout, LABELS, row)
+    if job.label_code == 8 + SIGNED and stride == 8:
+        memcpy(labels, p, 8 * count)
+    elif job.label_code == 4 + SIGNED and stride == 4:
+        read_labels(p, 4, 4 + SIGNED, count, labels)
+    else:
+        read_labels(p, stride, job.label_code, count, labels)
+    for i in range(count):
+        label = <uint64_t>labels[i]
+        wrong += (label >= classes) | (label == skip)
+    if wrong:
+        for i in range(count):
+            label = <uint64_t>labels[i]
+            if (label >= classes) | (label == skip):
+                status[i] = IGNORED if job.has_ignore and label == skip else INVALID
+                labels[i] = -1
+    return not wrong
+
+
+cdef void sum_pixels(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s, const int64_t *labels, Pixels *out
+) noexcept nogil:
+    """Sum segment s of neighbouring rows."""
+    cdef int64_t holes[FX_PIXELS]
+    cdef Py_ssize_t i, j = s * SEGMENT
+    if j and job.label_code:
+        for i in range(count):
+            holes[i] = labels[i] - j if labels[i] >= 0 else -1
+        labels = holes
+    any_pixel_segment(
+        job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
+        pixel_stride(job, X), segment_length(job, s), count, labels if job.label_code else NULL, out,
+    )
+
+
+cdef void parts_of_pixels(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s, Partial *parts, Py_ssize_t step
+) noexcept nogil:
+    """Sum segment s of neighbouring rows into their partial results, `step` apart."""
+    cdef Pixels pixels
+    cdef int64_t labels[FX_PIXELS]
+    cdef uint8_t status[FX_PIXELS]
+    cdef Py_ssize_t i, j = s * SEGMENT
+    cdef const char *x = job.x + offset_of(&job.layout, X, row) + j * job.class_stride
+    labels_of(job, row, count, labels, status)
+    sum_pixels(job, row, count, s, labels, &pixels)
+    for i in range(count):
+        partial_of(
+            &pixels, i, x + i * pixel_stride(job, X), job.kind, job.class_stride, segment_length(job, s),
+            labels[i] - j if labels[i] >= 0 else -1, &parts[i * step],
+        )
+
+
+cdef inline void pick_labels(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t stride, Py_ssize_t count, const int64_t *labels, double *out
+) noexcept nogil:
+    """The label's logit of each row; class 0 where there is no label."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        out[i] = load_one(x + i * stride + max(labels[i], <int64_t>0) * class_stride, kind)
+
+
+cdef Py_ssize_t pixel_losses(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *values
+) noexcept nogil:
+    """Losses side by side; ODD, and counted, for those that are left to do."""
+    cdef double x_label[FX_PIXELS]
+    cdef Py_ssize_t i, stride = pixel_stride(job, X)
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    # lanes behind the last row
+    for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
+        pixels.s[i] = 1.0
+        pixels.s_lo[i] = pixels.top[i] = pixels.c[i] = x_label[i] = 0.0
+    if job.kind == F32:
+        pick_labels(x, F32, job.class_stride, stride, count, labels, x_label)
+    else:
+        pick_labels(x, job.kind, job.class_stride, stride, count, labels, x_label)
+    if job.single:
+        return losses_of(pixels, x_label, count, values)
+    return double_losses_of(pixels, x_label, count, values)
+
+
+cdef void put_many(const Job *job, Py_ssize_t row, Py_ssize_t count, const double *values) noexcept nogil:
+    """Results of neighbouring rows."""
+    cdef char *place = place_of(job, row)
+    cdef Py_ssize_t i, step = place_of(job, row + 1) - place if count > 1 else 0
+    if job.single and step == 4:
+        for i in range(count):
+            (<float *>place)[i] = <float>values[i]
+    else:
+        for i in range(count):
+            put(job, place + i * step, values[i])
+
+
+cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *part, double loss) noexcept nogil:
+    """Everything about a pixel: its loss to the bits that LOSS gives, the moments from another look at its row."""
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef double x_label = load_one(x + label * job.class_stride, job.kind)
+    if loss == ODD:
+        loss = loss_of(part, x_label)
+    sum_part(job, row, 0, label, part)
+    stats_of(
+        x, job.kind, job.class_stride, job.classes, label, x_label, part, loss, job.single,
+        &job.stats[row - job.row0],
+    )
+    if job.status != NULL:
+        job.status[row - job.row0] = <uint8_t>USED
+
+
+cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
+    """Neighbouring rows of one segment: sum, finish and write them."""
+    cdef Pixels pixels
+    cdef Partial part
+    cdef Normaliser norms[FX_PIXELS]
+    cdef int64_t labels[FX_PIXELS]
+    cdef uint8_t status[FX_PIXELS]
+    cdef double values[FX_PIXELS]
+    cdef int64_t counts = 0
+    cdef bint counted
+    cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X)
+    cdef const char *x
+    cdef char *place = NULL
+    cdef Py_ssize_t step = 0
+    if not pixels_of(job, piece, &row, &count):
+        return 0
+    x = job.x + offset_of(&job.layout, X, row)
+    counted = labels_of(job, row, count, labels, status)
+    sum_pixels(job, row, count, 0, labels, &pixels)
+    left = count
+    if job.label_code and (job.mode == LOSS or job.mode == STATS):
+        left = pixel_losses(job, row, count, labels, &pixels, values)
+    elif job.single and job.mode == LSE:
+        for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
+            pixels.s[i] = 1.0
+            pixels.top[i] = pixels.c[i] = 0.0
+        lses_of(&pixels, count, values)
+        left = count_odd(values, count)
+    else:
+        for i in range(count):
+            values[i] = ODD
+    if not left and counted and job.mode <= LOSS and job.weights == NULL:
+        put_many(job, row, count, values)
+        if job.status != NULL:
+            memset(job.status + (row - job.row0), USED, count)
+        return 0
+    if job.mode <= LOSS:
+        place = place_of(job, row)
+        step = place_of(job, row + 1) - place if count > 1 else 0
+    for i in range(count):
+        if values[i] != ODD:
+            if job.mode == LSE:
+                put(job, place + i * step, values[i])
+                continue
+            if labels[i] >= 0 and job.mode == LOSS:
+                put_loss(job, row + i, place + i * step, labels[i], values[i])
+                continue
+        if status[i] == USED:
+            partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
+            if job.mode == STATS:
+                pixel_stats(job, row + i, labels[i], &part, values[i])
+                continue
+        counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &norms[i])
+    if has_outputs(job):
+        write_pixels_of(job, row, count, norms)
+    return counts
+
+
