@@ -76,8 +76,21 @@ class Divisor:
         if self.row_weights is None:
             self.used += rows - left_out
         else:
-            self._total.add(self.row_weights[:rows])
-            self.used += int(np.count_nonzero(self.row_weights[:rows]))
+            self.add_weights(self.row_weights[:rows])
+
+    def add_weights(self, weights: NDArray[np.float64]) -> None:
+        """Add the weights of some rows."""
+        self._total.add(weights)
+        self.used += int(np.count_nonzero(weights))
+
+    def settle(self) -> None:
+        """Bring what was added into one integer."""
+        self._total.settle()
+
+    def take(self, other: Divisor) -> None:
+        """Add a settled one's rows."""
+        self._total.take(other._total)
+        self.used += other.used
 
     def exactly(self) -> int | Fraction | None:
         """The divisor; None where it is not finite."""

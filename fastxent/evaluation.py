@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._arrays import is_dask
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import RowFile, evaluated
 from fastxent.evaluator import Evaluator
-from fastxent.results import Evaluation, wrong_rows
+from fastxent.results import Evaluation
 from fastxent.sources import Source, as_source
 
 
@@ -24,7 +25,7 @@ def evaluate(
     ignore_index: int = -100,
     temperature: float = 1.0,
     temperatures: Iterable[float] = (),
-    inputs: str = "logits",
+    inputs: str | None = None,
     classes: int | None = None,
     binary: bool = False,
     logits_dtype: str | None = None,
@@ -59,7 +60,8 @@ def evaluate(
         Divides the logits; others, at which loss and calibration are wanted besides.
     inputs
         What the scores are: "logits", "log_probs" (of which the softmax is taken as of logits) or "probs" (given up to
-        scale; ValueError for one that is negative or infinite).
+        scale; ValueError for one that is negative or infinite). Default: what the file's format says that it holds
+        (log-probabilities in a KL base file of llama.cpp), else logits.
     classes
         How many of the columns are classes, where the last ones are padding.
     binary
@@ -131,20 +133,20 @@ def evaluate(
         "binary": binary,
         "logits_dtype": logits_dtype,
     }
-    # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
-    if hasattr(logits, "__dask_graph__") or hasattr(labels, "__dask_graph__"):
-        if progress:
-            raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
-        if shift or lengths is not None or per_row is not None or checkpoint is not None:
-            raise ValueError("Dask arrays are evaluated without shift, lengths, per_row and checkpoint")
+    if any(map(is_dask, (logits, labels, *columns.values()))):
         from fastxent import dask
 
-        result: Evaluation = dask.evaluate(logits, labels, axis=axis, **columns, **options)
-        return _strict(result) if strict else result
+        running: dict[str, Any] = {"strict": strict, "progress": progress, "per_row": per_row, "checkpoint": checkpoint}
+        options["inputs"] = inputs or "logits"
+        over_dask: Evaluation = dask.evaluate(
+            logits, labels, axis=axis, shift=shift, lengths=lengths, **running, **columns, **options
+        )
+        return over_dask
     if per_row is not None and checkpoint is not None:
         raise ValueError("per_row and checkpoint do not go together: the rows before a crash would be lost")
-    evaluator = Evaluator(**options)
     source = as_source(logits, axis) if not binary else _binary(logits)
+    options["inputs"] = inputs_of(source, inputs)
+    evaluator = Evaluator(**options)
     targets = as_source(labels, None)
     _check_shapes(source, targets, binary)
     beside = beside_rows(columns, targets.shape)
@@ -181,14 +183,6 @@ def _binary(scores: Any) -> Source:
     if source.in_memory:
         source.name = "logits"
     return source
-
-
-def _strict(result: Evaluation) -> Evaluation:
-    """ValueError for rows that ought not to be there."""
-    words = wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)
-    if words:
-        raise ValueError(words)
-    return result
 
 
 def _check_shapes(source: Source, targets: Source, binary: bool) -> None:

@@ -251,7 +251,7 @@ def pick_losses(
         factor = np.ones(label.shape) if weights is None else weights[place]
         with default_floats(), np.errstate(all="ignore"):
             if sample is not None:
-                factor = factor * _as_float64(sample, index)
+                factor = factor * as_float64(sample, index)
             factor = np.where(valid, factor, 0.0)
             loss = np.where(factor != 0.0, -picked[..., 0].astype(np.float64) * factor, 0.0)
             if out is not None:
@@ -264,8 +264,9 @@ def pick_losses(
         yield label.size, left_out, label.size - left_out - int(np.count_nonzero(valid))
 
 
-def _as_float64(sample: Logits, index: Index) -> NDArray[np.float64]:
-    some = sample.array[index]
+def as_float64(sample: Logits, index: Any) -> NDArray[np.float64]:
+    """Some of the weights, in double precision."""
+    some: NDArray[Any] = sample.array[index]
     if sample.kind == BF16:
         some = (some.astype(np.uint32) << 16).view(np.float32)
     return some.astype(np.float64)

@@ -34,7 +34,7 @@ def as_column(x: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     array = to_numpy(x, name)
     if name == "groups" and array.dtype.kind == "O":
         flat = array.ravel().tolist()
-        if flat and all(isinstance(item, str) for item in flat):
+        if all(isinstance(item, str) for item in flat):
             array = np.array(flat, np.str_).reshape(array.shape)
     if array.size == 0 and not hasattr(x, "dtype"):
         array = array.astype(bool if name == "mask" else np.int64)  # an empty list

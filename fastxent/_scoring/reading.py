@@ -47,6 +47,19 @@ def beside_rows(columns: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str,
     return beside
 
 
+def inputs_of(source: Source, inputs: str | None, name: str = "inputs") -> str:
+    """What a source's scores are: as `inputs` says, or by default the source.
+
+    Raises
+    ------
+    ValueError
+        For probabilities in a file whose format holds log-probabilities.
+    """
+    if inputs == "probs" and source.inputs == "log_probs":
+        raise ValueError(f"{name} is 'probs', but {source.name} holds log-probabilities, as its format has it")
+    return source.inputs if inputs is None else inputs
+
+
 def read_into(
     accumulator: Some,
     logits: Mapping[str, Source],
