@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fastxent._arrays import is_dask
 from fastxent._scoring.inputs import Inputs
-from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, inputs_of, origins, read_into
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import COMPARED, RowFile
 from fastxent.comparator import Comparator, check_widths, row_items
 from fastxent.comparison_results import Comparison
@@ -139,6 +139,7 @@ def compare(
             raise ValueError(f"labels have shape {targets.shape}, but {words}")
     elif shift:
         raise ValueError("shift says which label belongs to a row, but there are no labels")
+    check_files(sides, targets, logits_dtype)
     beside = beside_rows(columns, shape)
     with ExitStack() as stack:
         sink = None

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from fastxent._arrays import is_dask
-from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, inputs_of, origins, read_into
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import RowFile, evaluated
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation
@@ -74,8 +74,8 @@ def evaluate(
     lengths
         Of rows (N,): lengths of sequences one behind the other. Of rows (B, T): how many of the T positions there are.
     mask
-        A bool for each row; rows of False are left out and counted as masked, as are those that `lengths` and `shift`
-        leave without a label.
+        A bool, or an integer 0 or 1, for each row; rows of False are left out and counted as masked, as are those that
+        `lengths` and `shift` leave without a label.
     sample_weight
         A finite weight from 0 on for each row. `Evaluation` says what is weighted.
     groups
@@ -149,6 +149,7 @@ def evaluate(
     evaluator = Evaluator(**options)
     targets = as_source(labels, None)
     _check_shapes(source, targets, binary)
+    check_files({"logits": source}, targets, logits_dtype)
     beside = beside_rows(columns, targets.shape)
     with ExitStack() as stack:
         sink = None
@@ -197,7 +198,9 @@ def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
     if classes == 0:
         raise ValueError(f"{source.name} of shape {source.shape} has no class")
     if targets.shape != wanted:
+        files = not targets.in_memory or not source.in_memory
         raise ValueError(
             f"labels have shape {targets.shape}, but logits of shape {source.shape} want {wanted}"
-            + (f" ({targets.name}, {source.name})" if not targets.in_memory or not source.in_memory else "")
+            + (f" ({targets.name}, {source.name})" if files else "")
+            + ("; one score a row is binary=True" if source.shape == targets.shape else "")
         )

@@ -35,6 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="evaluate a file of logits against a file of labels",
         description="Evaluate logits against labels in one read: loss, perplexity, accuracy, ranks, calibration. "
         "Files larger than memory are streamed.",
+        usage="fastxent eval [options] LOGITS [LABELS]",
     )
     ev.add_argument("logits", nargs="?", metavar="LOGITS", help="file or folder of shape (..., classes)")
     ev.add_argument(
@@ -62,7 +63,7 @@ def _eval(args: argparse.Namespace) -> int:
         args.parser.error("a file of logits is wanted, or --demo")
     if not args.demo and not labels:
         if not is_llama(args.logits):
-            args.parser.error("a file of labels is wanted")
+            args.parser.error("a file of labels is wanted, or --label-member of the logits' file")
         labels = args.logits  # such a file holds them
     return run(args, (args.logits, labels, *(getattr(args, name) for name in COLUMNS)), partial(_score, args, labels))
 

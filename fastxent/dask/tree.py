@@ -103,7 +103,7 @@ def _accumulate(
             if keep is not None:
                 shape = arrays[0].shape[len(index) : -1]
                 kept = keep(start, start + prod(shape)).reshape(shape)
-                some["mask"] = kept & some["mask"] if "mask" in some else kept
+                some["mask"] = np.where(kept, some["mask"], False) if "mask" in some else kept
             accumulator.update(*(array[index] for array in arrays), labels, start=start, **some)
     cell = np.empty((1,) * arrays[0].ndim, object)
     cell[...] = accumulator
