@@ -199,8 +199,9 @@ def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
         raise ValueError(f"{source.name} of shape {source.shape} has no class")
     if targets.shape != wanted:
         files = not targets.in_memory or not source.in_memory
+        one_score = source.shape == targets.shape and targets.dtype.kind in "iub"
         raise ValueError(
             f"labels have shape {targets.shape}, but logits of shape {source.shape} want {wanted}"
             + (f" ({targets.name}, {source.name})" if files else "")
-            + ("; one score a row is binary=True" if source.shape == targets.shape else "")
+            + ("; one score a row is binary=True" if one_score else "")
         )

@@ -35,6 +35,7 @@ def arrays():
         "ycube": y.reshape(9, 10), "of10": rng.integers(0, 11, 9), "lengths": np.array([40, 0, 50]),
         "mask": rng.random(N) < 0.8, "mask01": rng.integers(0, 2, N), "weight": rng.random(N),
         "groups": rng.integers(0, 9, N), "documents": np.array([f"d{i // 7}" for i in range(N)]),
+        "bytestrings": np.array([f"d{i // 7}" for i in range(N)], "S5"),
         "bytes": rng.integers(0, 9, N), "words": rng.integers(0, 3, N), "short": y[:50], "float": y.astype(float),
     }  # fmt: skip
 
@@ -88,6 +89,7 @@ EVALUATED = [
     ("x.npy y.npy --mask mask.npy", BASE, {"mask": A["mask"]}),
     ("x.npy y.npy --mask mask01.npy", BASE, {"mask": A["mask01"] == 1}),
     ("x.npy y.npy --sample-weight weight.npy", BASE, {"sample_weight": A["weight"]}),
+    ("x.npy y.npy --groups bytestrings.npy", BASE, {"groups": A["documents"]}),
     ("x.npy y.npy --groups documents.npy", BASE, {"groups": A["documents"]}),
     ("x.npy y.npy --byte-counts bytes.npy --word-counts words.npy", BASE,
      {"byte_counts": A["bytes"], "word_counts": A["words"]}),

@@ -14,7 +14,7 @@ from fastxent.sources.array import ArraySource
 
 NAMES = ("groups", "sample_weight", "mask", "byte_counts", "word_counts")
 _WANTED = {
-    "groups": ("iuU", "integers or strings"),
+    "groups": ("iuUS", "integers or strings"),
     "sample_weight": ("fiub", "real numbers"),
     "mask": ("biu", "bool, or integers 0 and 1"),
     "byte_counts": ("iu", "integers"),
@@ -36,6 +36,11 @@ def as_column(x: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         flat = array.ravel().tolist()
         if all(isinstance(item, str) for item in flat):
             array = np.array(flat, np.str_).reshape(array.shape)
+    elif name == "groups" and array.dtype.kind == "S":  # as HDF5 holds text
+        try:
+            array = np.char.decode(array, "utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"groups hold bytes that are no UTF-8: {error}") from None
     if array.size == 0 and not hasattr(x, "dtype"):
         array = array.astype(bool if name == "mask" else np.int64)  # an empty list
     check_dtype(name, array.dtype)
