@@ -56,6 +56,11 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} is or holds a masked array, whose mask would be lost; {hint}")
     if isinstance(x, np.ndarray):
         return x
+    if is_dask(x):  # NumPy would load it whole, without a word
+        raise TypeError(
+            f"{name} is a Dask {type(x).__name__}; fastxent.dask has evaluate, compare, cross_entropy, logsumexp, "
+            "softmax and log_softmax for Dask arrays; for anything else call .compute() where memory holds it"
+        )
     try:
         if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
             return _from_torch(x, name)
@@ -67,6 +72,11 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is no rectangular array: {error}") from None
+
+
+def is_dask(x: Any) -> bool:
+    """Whether this is one of Dask's collections: all have this method (Dask's protocol); Dask need not be imported."""
+    return hasattr(x, "__dask_graph__")
 
 
 def _holds_masked(x: Any) -> bool:

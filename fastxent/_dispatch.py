@@ -59,11 +59,15 @@ def _choose() -> str:
     wanted = os.environ.get("FASTXENT_LEVEL", "").strip()
     if not wanted:
         return usable[0]
+    # with the package's name `python -m fastxent` says it in one line, without a traceback
     if wanted not in (*LEVELS, *TEST_LEVELS):
-        raise ImportError(f"FASTXENT_LEVEL is {wanted!r}, but levels are {', '.join(LEVELS)}")
+        raise ImportError(f"FASTXENT_LEVEL is {wanted!r}, but levels are {', '.join(LEVELS)}", name="fastxent")
     if wanted not in usable:
         why = "is not built" if wanted not in built_levels() else "needs instructions that this CPU lacks"
-        raise ImportError(f"FASTXENT_LEVEL is {wanted!r}, but that level {why}; usable here: {', '.join(usable)}")
+        raise ImportError(
+            f"FASTXENT_LEVEL is {wanted!r}, but that level {why}; usable here: {', '.join(usable)}",
+            name="fastxent",
+        )
     return wanted
 
 

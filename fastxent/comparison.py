@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from fastxent._arrays import is_dask
 from fastxent._scoring.inputs import Inputs
-from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import COMPARED, PerRow, compared
 from fastxent.comparator import Comparator, check_widths
 from fastxent.comparison_results import Comparison
-from fastxent.results import wrong_rows
 from fastxent.sources import Source, as_source
 
 LLAMA_CUTOFF = -16.0  # llama.cpp, tools/perplexity/perplexity.cpp: terms with a log-probability up to it are not added
@@ -25,7 +25,7 @@ def compare(
     topk: Iterable[int] = (1, 5),
     ignore_index: int = -100,
     temperature: float = 1.0,
-    inputs: str = "logits",
+    inputs: str | None = None,
     base_inputs: str | None = None,
     classes: int | None = None,
     binary: bool = False,
@@ -54,8 +54,10 @@ def compare(
         of llama.cpp as `base` by default the labels that it holds.
     axis
         The class axis.
-    topk, ignore_index, worst, inputs, base_inputs, temperature, classes, binary, logits_dtype
+    topk, ignore_index, worst, temperature, classes, binary, logits_dtype
         As `Comparator` has them.
+    inputs, base_inputs
+        As `Comparator` has them; by default what a file's format says that it holds, else logits.
     kl_cutoff
         As `Comparator` has it; "auto" is -16 where `base` is a KL base file of llama.cpp, whose tail was cut off when
         it was written, else None.
@@ -102,24 +104,24 @@ def compare(
         "kl_cutoff": None if kl_cutoff == "auto" else kl_cutoff,
         "logits_dtype": logits_dtype,
     }
-    # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
-    if any(hasattr(x, "__dask_graph__") for x in (base, other, labels)):
-        if progress:
-            raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
-        if shift or lengths is not None or per_row is not None or checkpoint is not None:
-            raise ValueError("Dask arrays are compared without shift, lengths, per_row and checkpoint")
+    if any(map(is_dask, (base, other, labels, *columns.values()))):
         from fastxent import dask
 
-        result: Comparison = dask.compare(base, other, labels, axis=axis, **columns, **options)
-        if strict and (words := _wrong(result)):
-            raise ValueError(words)
-        return result
+        running: dict[str, Any] = {"strict": strict, "progress": progress, "per_row": per_row, "checkpoint": checkpoint}
+        options["inputs"] = inputs or "logits"
+        over_dask: Comparison = dask.compare(
+            base, other, labels, axis=axis, shift=shift, lengths=lengths, **running, **columns, **options
+        )
+        return over_dask
     sides = {"base": _source(base, "base", axis, binary), "other": _source(other, "other", axis, binary)}
     if sides["base"].format == "llama.cpp":
         labels = sides["base"] if labels is None else labels
-        options["base_inputs"] = base_inputs or sides["base"].inputs
         if kl_cutoff == "auto":
             options["kl_cutoff"] = LLAMA_CUTOFF
+    options["inputs"] = inputs_of(sides["other"], inputs)
+    # what is said of both does not hold for a base file that can hold log-probabilities alone
+    said = base_inputs or (inputs if sides["base"].inputs == "logits" else None)
+    options["base_inputs"] = inputs_of(sides["base"], said, "base_inputs")
     comparator = Comparator(**options)
     names = (sides["base"].name, sides["other"].name)
     check_widths(sides["base"].shape, sides["other"].shape, Inputs(classes=classes, binary=binary), names)
@@ -133,6 +135,7 @@ def compare(
             raise ValueError(f"labels have shape {targets.shape}, but {words}")
     elif shift:
         raise ValueError("shift says which label belongs to a row, but there are no labels")
+    check_files(sides, targets, logits_dtype)
     beside = beside_rows(columns, shape)
     comparator = read_into(
         comparator,
@@ -158,7 +161,3 @@ def _source(x: Any, name: str, axis: int, binary: bool) -> Source:
     if source.in_memory:
         source.name = name
     return source
-
-
-def _wrong(result: Comparison) -> str:
-    return wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)

@@ -6,10 +6,11 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, origins, read_into
+from fastxent._arrays import is_dask
+from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import EVALUATED, PerRow, evaluated
 from fastxent.evaluator import Evaluator
-from fastxent.results import Evaluation, wrong_rows
+from fastxent.results import Evaluation
 from fastxent.sources import Source, as_source
 
 
@@ -23,7 +24,7 @@ def evaluate(
     ignore_index: int = -100,
     temperature: float = 1.0,
     temperatures: Iterable[float] = (),
-    inputs: str = "logits",
+    inputs: str | None = None,
     classes: int | None = None,
     binary: bool = False,
     logits_dtype: str | None = None,
@@ -58,7 +59,8 @@ def evaluate(
         Divides the logits; others, at which loss and calibration are wanted besides.
     inputs
         What the scores are: "logits", "log_probs" (of which the softmax is taken as of logits) or "probs" (given up to
-        scale; ValueError for one that is negative or infinite).
+        scale; ValueError for one that is negative or infinite). Default: what the file's format says that it holds
+        (log-probabilities in a KL base file of llama.cpp), else logits.
     classes
         How many of the columns are classes, where the last ones are padding.
     binary
@@ -71,8 +73,8 @@ def evaluate(
     lengths
         Of rows (N,): lengths of sequences one behind the other. Of rows (B, T): how many of the T positions there are.
     mask
-        A bool for each row; rows of False are left out and counted as masked, as are those that `lengths` and `shift`
-        leave without a label.
+        A bool, or an integer 0 or 1, for each row; rows of False are left out and counted as masked, as are those that
+        `lengths` and `shift` leave without a label.
     sample_weight
         A finite weight from 0 on for each row. `Evaluation` says what is weighted.
     groups
@@ -130,20 +132,21 @@ def evaluate(
         "binary": binary,
         "logits_dtype": logits_dtype,
     }
-    # every Dask collection has this method (Dask's protocol), and Dask need not be imported to ask
-    if hasattr(logits, "__dask_graph__") or hasattr(labels, "__dask_graph__"):
-        if progress:
-            raise ValueError("progress of Dask arrays is shown by Dask: dask.diagnostics.ProgressBar, or its dashboard")
-        if shift or lengths is not None or per_row is not None or checkpoint is not None:
-            raise ValueError("Dask arrays are evaluated without shift, lengths, per_row and checkpoint")
+    if any(map(is_dask, (logits, labels, *columns.values()))):
         from fastxent import dask
 
-        result: Evaluation = dask.evaluate(logits, labels, axis=axis, **columns, **options)
-        return _strict(result) if strict else result
-    evaluator = Evaluator(**options)
+        running: dict[str, Any] = {"strict": strict, "progress": progress, "per_row": per_row, "checkpoint": checkpoint}
+        options["inputs"] = inputs or "logits"
+        over_dask: Evaluation = dask.evaluate(
+            logits, labels, axis=axis, shift=shift, lengths=lengths, **running, **columns, **options
+        )
+        return over_dask
     source = as_source(logits, axis) if not binary else _binary(logits)
+    options["inputs"] = inputs_of(source, inputs)
+    evaluator = Evaluator(**options)
     targets = as_source(labels, None)
     _check_shapes(source, targets, binary)
+    check_files({"logits": source}, targets, logits_dtype)
     beside = beside_rows(columns, targets.shape)
     evaluator = read_into(
         evaluator,
@@ -172,14 +175,6 @@ def _binary(scores: Any) -> Source:
     return source
 
 
-def _strict(result: Evaluation) -> Evaluation:
-    """ValueError for rows that ought not to be there."""
-    words = wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)
-    if words:
-        raise ValueError(words)
-    return result
-
-
 def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
     """Every mismatch is named before anything is read."""
     if binary:
@@ -192,7 +187,10 @@ def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
     if classes == 0:
         raise ValueError(f"{source.name} of shape {source.shape} has no class")
     if targets.shape != wanted:
+        files = not targets.in_memory or not source.in_memory
+        one_score = source.shape == targets.shape and targets.dtype.kind in "iub"
         raise ValueError(
             f"labels have shape {targets.shape}, but logits of shape {source.shape} want {wanted}"
-            + (f" ({targets.name}, {source.name})" if not targets.in_memory or not source.in_memory else "")
+            + (f" ({targets.name}, {source.name})" if files else "")
+            + ("; one score a row is binary=True" if one_score else "")
         )

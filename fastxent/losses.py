@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._arrays import Labels, Logits, as_axis, as_labels, as_logits, as_weight, divided
+from fastxent._arrays import as_labels, as_logits, as_weight
+from fastxent._cross_entropy import CrossEntropy, class_axis_of
 from fastxent._passes.elements import as_operand, operand_of
 from fastxent._passes.picks import BLOCK_ROWS as PICKED
 from fastxent._passes.picks import pick_losses
-from fastxent._passes.rows import LOSS, block_rows, run
-from fastxent._passes.targets import (
-    NormalizedInputWarning,
-    as_number,
-    as_sample_weight,
-    as_target,
-    looks_normalised,
-    run_targets,
-)
+from fastxent._passes.rows import block_rows
+from fastxent._passes.targets import NormalizedInputWarning
 from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
 
 Reduction = Literal["mean", "sum", "none"]
@@ -146,55 +141,41 @@ def cross_entropy(
     ('0.69315', [[-0.25, 0.25]])
     """
     check_options(reduction, invalid, empty, out)
-    smoothing = as_number(label_smoothing, "label_smoothing", 0.0, 1.0, "in [0, 1]")
-    divisor = as_number(temperature, "temperature", 1e-300, 1e300, "above 0 and finite")
-    if not from_logits and (divisor != 1.0 or return_grad):
-        what = "return_grad=True gives the gradient by" if return_grad else f"temperature={temperature} divides"
-        raise ValueError(f"{what} the logits, but with from_logits=False there are none")
-    x = as_logits(logits, logits_dtype=logits_dtype)
-    class_axis, shape = _class_axis(x, axis, "logits")
-    classes = x.array.shape[class_axis]
-    goal = as_target(target, x, shape, ignore_index)
-    weights = as_weight(weight, classes)
-    sample = as_sample_weight(sample_weight, shape)
-    if from_logits and looks_normalised(x, class_axis):
+    rows = CrossEntropy.of(
+        logits,
+        target,
+        weight,
+        axis=axis,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        from_logits=from_logits,
+        temperature=temperature,
+        sample_weight=sample_weight,
+        invalid=invalid,
+        logits_dtype=logits_dtype,
+        return_grad=return_grad,
+    )
+    if rows.suspicious:
         warnings.warn(
             "the rows of logits look like probabilities, whose softmax is taken here; if so, pass from_logits=False",
             NormalizedInputWarning,
             stacklevel=2,
         )
-    x = divided(x, divisor)
-    block = block_rows(x.array.size // classes, classes)
-    # with probabilities the class weights are no weights of the rows
-    weighted = sample is not None or (weights is not None and isinstance(goal, Labels))
-    mean_divisor = Divisor(block, weighted and reduction == "mean")
-    gradient = np.empty(x.array.shape, x.row_dtype) if return_grad else None
-
-    if isinstance(goal, Labels) and from_logits and sample is None and smoothing == 0.0 and gradient is None:
-        # the kernels of a plain label: strided rows are faster there
-        def score(**results: Any) -> Blocks:
-            return checked(run(LOSS, x, class_axis, labels=goal, weights=weights, **results), goal, invalid, classes)
-    else:
-        denominator = 1.0
-
-        def score(**results: Any) -> Blocks:
-            return checked(
-                run_targets(
-                    x, class_axis, goal, sample=sample, weights=weights, smoothing=smoothing,
-                    probabilities=not from_logits, denominator=denominator, gradient=gradient, **results,
-                ),
-                goal, invalid, classes,
-            )  # fmt: skip
-
-        if gradient is not None and reduction == "mean":
+    x = rows.x
+    block = block_rows(x.array.size // rows.classes, rows.classes)
+    mean_divisor = Divisor(block, rows.weighted and reduction == "mean")
+    score, gradient = rows.score, None
+    if return_grad:
+        gradient, denominator = np.empty(x.array.shape, x.row_dtype), 1.0
+        if reduction == "mean":
             # labels and weights alone tell it
-            ahead = Divisor(block, weighted)
-            for rows, left_out in score(row_weights=ahead.row_weights, count_only=True):
-                ahead.add(rows, left_out)
+            ahead = Divisor(block, rows.weighted)
+            for n, left_out in rows.score(gradient=gradient, row_weights=ahead.row_weights, count_only=True):
+                ahead.add(n, left_out)
             denominator = ahead.value()
-
-    inputs = {"logits": x.array, "target": goal.array}
-    loss = reduced(score, reduction, empty, out, shape, x.row_dtype, block, mean_divisor, inputs)
+        score = partial(rows.score, gradient=gradient, denominator=denominator)
+    inputs = {"logits": x.array, "target": rows.goal.array}
+    loss = reduced(score, reduction, empty, out, rows.shape, x.row_dtype, block, mean_divisor, inputs)
     return loss if gradient is None else (loss, gradient)
 
 
@@ -250,7 +231,7 @@ def nll_loss(
     check_options(reduction, invalid, empty, out)
     found = as_logits(log_probs, "log_probs", logits_dtype)
     x = operand_of(found)
-    class_axis, shape = _class_axis(found, axis, "log_probs")
+    class_axis, shape = class_axis_of(x.array.shape, axis, "log_probs")
     classes = x.array.shape[class_axis]
     labels = as_labels(target, shape, ignore_index)
     weights = as_weight(weight, classes)
@@ -267,14 +248,3 @@ def nll_loss(
 
     inputs = {"log_probs": x.array, "target": labels.array}
     return reduced(score, reduction, empty, out, shape, x.result_dtype, block, divisor, inputs)
-
-
-def _class_axis(x: Logits, axis: int | None, name: str) -> tuple[int, tuple[int, ...]]:
-    """The class axis, 1 unless given, and the shape without it."""
-    shape = x.array.shape
-    if not shape:
-        raise ValueError(f"{name} must have at least one dimension, the classes")
-    class_axis = as_axis((1 if len(shape) > 1 else 0) if axis is None else axis, len(shape))
-    if shape[class_axis] == 0:
-        raise ValueError(f"{name} of shape {shape} have no class along axis {class_axis}")
-    return class_axis, shape[:class_axis] + shape[class_axis + 1 :]

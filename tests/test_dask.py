@@ -1,7 +1,9 @@
 """fastxent.dask: the bits of one machine, whatever the chunks, on threads and on a cluster of processes."""
 
+import inspect
 import math
 import threading
+from importlib.resources import files
 
 import ml_dtypes
 import numpy as np
@@ -17,9 +19,14 @@ from fastxent import _dispatch, _threads
 dask = pytest.importorskip("dask", reason="an extra of the package")
 da = pytest.importorskip("dask.array", reason="an extra of the package")
 import fastxent.dask as fd  # noqa: E402
-from fastxent import _chunks  # noqa: E402
+from fastxent.dask import chunks as _chunks  # noqa: E402
+from fastxent.dask import losses as _losses  # noqa: E402
+from fastxent.dask import tree as _tree  # noqa: E402
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.dtype(">f4")]
+
+
+DIGITS = str(files("fastxent.data") / "digits_labels.npy")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +63,6 @@ def equal(got, want):
     """Two evaluations, NaN equal to NaN, where they came from as well, but for fingerprints: no task takes them."""
     both = [result.to_dict() for result in (got, want)]
     for one in both:
-        one["provenance"].pop("rows", None)
         for block in one["provenance"].values():
             if isinstance(block, dict):
                 block.pop("fingerprint", None)
@@ -67,7 +73,7 @@ def equal(got, want):
 SHAPES = [((60, 7), 1), ((60, 7), 0), ((5, 4, 6, 3), 1), ((3, 5, 4, 6), 3), ((1, 40, 1, 1), 1), ((9,), 0), ((0, 3), 1)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.sampled_from(DTYPES), st.integers(0, 9))
 def test_any_chunks_give_the_same_bits(data, case, dtype, seed):
     shape, axis = case
@@ -85,7 +91,177 @@ def test_any_chunks_give_the_same_bits(data, case, dtype, seed):
         assert same_bits(got.compute(), want)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
+@given(st.data(), st.sampled_from(SHAPES), st.sampled_from(DTYPES), st.booleans(), st.integers(0, 9))
+def test_any_chunks_of_weighted_and_soft_targets(data, case, dtype, soft, seed):
+    """Sample weights, probabilities for targets and gradients, whatever the reduction."""
+    shape, axis = case
+    x, y = some(shape, axis, dtype, seed)
+    rng = np.random.default_rng(seed)
+    if soft:
+        y = rng.dirichlet(np.ones(shape[axis]), y.shape).astype(data.draw(st.sampled_from([np.float32, np.float64])))
+        y = np.moveaxis(y, -1, axis)
+    batch = np.moveaxis(x, axis, -1).shape[:-1]
+    sample = data.draw(st.sampled_from([None, "all", "last"]))
+    if sample:
+        sample = rng.choice([0.0, 0.5, 1.7], batch if sample == "all" else batch[-1:]).astype(np.float32)
+    weight = data.draw(st.sampled_from([None, np.resize([0.0, 0.3, 1.7], shape[axis])]))
+    gradient = data.draw(st.booleans())
+    options = {"axis": axis, "weight": weight, "return_grad": gradient}
+    options["label_smoothing"] = data.draw(st.sampled_from([0.0, 0.1]))
+    options["temperature"] = data.draw(st.sampled_from([1.0, 0.7]))
+    d = da.from_array(x, chunks=data.draw(chunks_of(shape)))
+    target = da.from_array(y, chunks=data.draw(chunks_of(y.shape)))
+    weights = sample
+    if sample is not None and data.draw(st.booleans()):
+        weights = da.from_array(sample, chunks=data.draw(chunks_of(sample.shape)))
+    for reduction in ("none", "sum", "mean"):
+        options["reduction"] = reduction
+        want = fx.cross_entropy(x, y, sample_weight=sample, **options)
+        got = fd.cross_entropy(d, target, sample_weight=weights, **options)
+        pairs = zip(dask.compute(*got), want, got, strict=True) if gradient else [(got.compute(), want, got)]
+        for computed, wanted, lazy in pairs:
+            assert isinstance(lazy, da.Array)
+            assert (lazy.shape, lazy.dtype) == (wanted.shape, wanted.dtype)
+            assert same_bits(computed, wanted)
+
+
+def test_probabilities_for_rows():
+    q = np.random.default_rng(0).dirichlet(np.ones(5), 30)
+    y = np.arange(30) % 5
+    d = da.from_array(q, chunks=(7, 3))
+    for target in (y, q[::-1]):
+        want = fx.cross_entropy(q, target, from_logits=False)
+        assert fd.cross_entropy(d, target, from_logits=False).compute() == want
+    with pytest.raises(ValueError, match="there are none"):
+        fd.cross_entropy(d, y, from_logits=False, return_grad=True)
+    with pytest.warns(fx.NormalizedInputWarning):
+        fd.cross_entropy(d, y).compute(scheduler="synchronous")
+
+
+def test_the_gradient_comes_of_the_same_read():
+    read = []
+
+    def spy(block):
+        read.append(len(block))
+        return block
+
+    x, y = some((20, 5))
+    d = da.from_array(x, chunks=(5, 5)).map_blocks(spy, meta=np.empty((0, 0), x.dtype))
+    loss, gradient = fd.cross_entropy(d, y, reduction="mean", return_grad=True)
+    assert not read
+    dask.compute(loss, gradient)
+    assert sum(read) == 20
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), st.sampled_from([((60, 7), 1), ((7, 60), 0), ((5, 12, 3), 2), ((2, 3, 6, 4), 3)]), st.booleans())
+def test_any_chunks_of_sequences(data, case, masked):
+    """Labels of the next token, from the chunk beside where they must; lengths of sequences."""
+    shape, axis = case
+    x, y = some(shape, axis)
+    rng = np.random.default_rng(1)
+    d = da.from_array(x, chunks=data.draw(chunks_of(shape)))
+    labels = da.from_array(y, chunks=data.draw(chunks_of(y.shape))) if data.draw(st.booleans()) else y
+    options = {"axis": axis, "shift": data.draw(st.sampled_from([0, 1, 3, 100]))}
+    options["mask"] = rng.random(y.shape) < 0.8 if masked else None
+    lengths = None
+    if data.draw(st.booleans()):
+        lengths = np.array([10, 0, 20, 30]) if y.ndim == 1 else rng.integers(0, y.shape[-1] + 1, y.shape[:-1])
+    lazily = da.from_array(lengths) if lengths is not None and data.draw(st.booleans()) else lengths
+    got = fx.evaluate(d, labels, lengths=lazily, **options)
+    assert equal(got, fx.evaluate(x, y, lengths=lengths, **options))
+    got = fx.compare(d, -d, labels, lengths=lazily, **options)
+    assert equal(got, fx.compare(x, -x, y, lengths=lengths, **options))
+
+
+OPTIONS = {
+    "axis": 0, "topk": (2,), "bins": 4, "ignore_index": 3, "temperature": 0.7, "temperatures": (0.5, 2.0),
+    "inputs": "log_probs", "base_inputs": "log_probs", "classes": 4, "binary": True, "logits_dtype": "bfloat16",
+    "shift": 1, "lengths": [10, 20, 10], "mask": np.arange(40) % 3 > 0, "sample_weight": np.arange(40) / 7.0,
+    "groups": [f"document {i // 7}" for i in range(40)], "byte_counts": np.arange(40),
+    "word_counts": np.arange(40) // 2, "worst": 2, "strict": True, "kl_cutoff": -16.0,
+}  # fmt: skip
+REFUSED = {"progress": True, "per_row": "rows.npy", "checkpoint": "state"}
+
+
+@pytest.mark.parametrize("function", [fx.evaluate, fx.compare])
+def test_every_option_is_handed_over_or_refused_by_name(function):
+    names = set(inspect.signature(function).parameters) - {"logits", "labels", "base", "other"}
+    assert names <= set(OPTIONS) | set(REFUSED)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6)).astype(np.float32), rng.integers(0, 4, 40)
+    for name in sorted(names):
+        array, labels, value = x, y, {**OPTIONS, **REFUSED}[name]
+        if name == "axis":
+            array = x.T
+        elif name == "logits_dtype":
+            array = x.astype(ml_dtypes.bfloat16).view(np.uint16)
+        elif name == "binary":
+            array, labels = x[:, 0], y % 2
+        inputs = (array,) if function is fx.evaluate else (array, array[::-1].copy())
+        lazy = [da.from_array(some, chunks=(7, *some.shape[1:])) for some in inputs]
+        if name in REFUSED:
+            with pytest.raises(ValueError, match=f"Dask arrays are scored without {name}: .*Dask|chunks"):
+                function(*lazy, labels, **{name: value})
+            continue
+        got, want = function(*lazy, labels, **{name: value}), function(*inputs, labels, **{name: value})
+        assert equal(got, want), name
+        if name in ("mask", "sample_weight", "groups"):  # beside arrays in memory, too
+            column = np.asarray(value)
+            assert equal(function(*inputs, labels, **{name: da.from_array(column, chunks=9)}), want)
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1), (8, 5)], ids=str)
+def test_binary_scores(shape):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=shape), rng.integers(0, 2, shape[:1] if shape[1:] == (1,) else shape)
+    d = da.from_array(x, chunks=7)
+    assert equal(fx.evaluate(d, y, binary=True), fx.evaluate(x, y, binary=True))
+    assert equal(fx.compare(d, -d, y, binary=True), fx.compare(x, -x, y, binary=True))
+    assert fx.compare(d, -d, binary=True).kl_mean == fx.compare(x, -x, binary=True).kl_mean
+
+
+def test_strict_and_strings():
+    x, y = some((40, 6))
+    x[3] = np.nan
+    d = da.from_array(x, chunks=(9, 6))
+    later = fd.evaluate(d, y, strict=True, compute=False)
+    with pytest.raises(ValueError, match=r"non-finite rows?, the first in row"):
+        later.compute()
+    with pytest.raises(ValueError, match=r"non-finite rows?, the first in row"):
+        fx.compare(d, d, strict=True)
+    names = np.array([f"d{i % 3}" for i in range(40)], object)
+    got = fx.evaluate(d, y, groups=da.from_array(names, chunks=9)).groups
+    assert got == fx.evaluate(x, y, groups=names).groups
+
+
+def test_temperature_of_dask_arrays():
+    rng = np.random.default_rng(0)
+    x, y = 3 * rng.normal(size=(200, 4)), rng.integers(0, 4, 200)
+    y[:120] = x[:120].argmax(1)
+    got = fx.fit_temperature(da.from_array(x, chunks=(30, 4)), y)
+    assert got.temperature == fx.fit_temperature(x, y).temperature
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda d: fx.cross_entropy(d, np.zeros(6, int)), "logits is a Dask Array; fastxent.dask has .*cross_entropy"),
+        (lambda d: fx.cross_entropy(np.zeros((6, 4)), d), "target is a Dask Array"),
+        (lambda d: fx.logsumexp(d), "a is a Dask Array; .*logsumexp"),
+        (lambda d: fx.softmax(d), "x is a Dask Array; .*softmax"),
+        (lambda d: fx.entropy_with_logits(d), r"is a Dask Array; .*compute\(\)"),
+        (lambda d: fx.Evaluator().update(d, np.zeros(6, int)), "logits is a Dask Array"),
+    ],
+)
+def test_no_other_function_loads_a_dask_array_whole(function, words):
+    d = da.zeros((6, 4), chunks=(2, 2)).map_blocks(lambda block: 1 / 0, meta=np.empty((0, 0)))
+    with pytest.raises(TypeError, match=words):
+        function(d)
+
+
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.sampled_from(DTYPES))
 def test_any_chunks_of_distributions(data, case, dtype):
     shape, _ = case
@@ -215,8 +391,14 @@ def test_long_rows_are_put_together_or_refused(monkeypatch):
         (lambda x, y: fd.evaluate(x, y, axis=2), ValueError, "out of bounds"),
         (lambda x, y: fd.evaluate(dask.delayed(1), y), TypeError, "Dask Delayed"),
         (lambda x, y: fd.cross_entropy(x, y[:3]), ValueError, r"target have shape \(3,\)"),
+        (lambda x, y: fd.evaluate(x, y, shift=-1), ValueError, "shift must be at least 0"),
+        (lambda x, y: fd.evaluate(x, y, shift=1, lengths=[3, 2]), ValueError, "add up to 5, but there are 6 rows"),
+        (lambda x, y: fd.compare(x, x, shift=1), ValueError, "there are no labels"),
+        (lambda x, y: fd.evaluate(x, fx.open_logits(DIGITS)), TypeError, "labels is an open file"),
+        (lambda x, y: fd.cross_entropy(x, y, sample_weight=np.ones(5)), ValueError, "must broadcast to"),
+        (lambda x, y: fd.cross_entropy(x, np.ones((6, 3))), ValueError, "class probabilities have"),
         (lambda x, y: fd.cross_entropy(x, y, reduction="avg"), ValueError, "reduction must be"),
-        (lambda x, y: fd.cross_entropy(x, y, out=np.empty(6)), TypeError, "takes no out"),
+        (lambda x, y: fd.cross_entropy(x, y, out=np.empty(6)), TypeError, "out"),
         (lambda x, y: fd.cross_entropy(x, y, empty=0), ValueError, "empty must be"),
         (lambda x, y: fd.cross_entropy(x, y, invalid="no"), ValueError, "invalid must be"),
         (lambda x, y: fd.cross_entropy(x, y, [1.0]), ValueError, "weight has shape"),
@@ -246,10 +428,10 @@ def test_mean_over_no_row():
 
 
 def test_workers_of_another_row_format(monkeypatch):
-    one = fd._LossSum(None, -100, 3)
+    one = _losses._LossSum(None, -100, 3, False)
     monkeypatch.setattr(_dispatch, "row_format", "other")
     with pytest.raises(ValueError, match="do not mix"):
-        fd._LossSum(None, -100, 3).merge(one)
+        _losses._LossSum(None, -100, 3, False).merge(one)
 
 
 # ---- the tree ----
@@ -280,8 +462,8 @@ def test_arrays_rows_and_numbers_go_together(data):
     d = da.from_array(base, chunks=(*data.draw(chunks_of(shape[:-1])), 2))
     rows = {"labels": _chunks.cut_alike(labels, "labels", d), "groups": _chunks.cut_alike(labels + 7, "groups", d)}
     rows["mask"] = None
-    got = _chunks.tree_reduce(Grouped, [d, -d], rows, lambda grouped: sorted(grouped.rows))
-    assert _chunks.item(got).compute() == [(i, 2 * i, -2 * i, i, i + 7) for i in range(60)]
+    got = _tree.tree_reduce(Grouped, [d, -d], rows, lambda grouped: sorted(grouped.rows))
+    assert _tree.item(got).compute() == [(i, 2 * i, -2 * i, i, i + 7) for i in range(60)]
 
 
 def test_merging_leaves_a_tasks_result_alone():
@@ -292,8 +474,8 @@ def test_merging_leaves_a_tasks_result_alone():
         cells[i, 0] = fx.Evaluator()
         cells[i, 0].update(x[20 * i : 20 * i + 20], y[20 * i : 20 * i + 20], start=20 * i)
     before = [one.state() for one in cells.flat]
-    merged = _chunks._merged(fx.Evaluator, cells, axis=(0, 1), keepdims=True)
-    finished = _chunks._finished(fx.Evaluator, fx.Evaluator.result, cells[:1], axis=(0, 1), keepdims=False)
+    merged = _tree._merged(fx.Evaluator, cells, axis=(0, 1), keepdims=True)
+    finished = _tree._finished(fx.Evaluator, fx.Evaluator.result, cells[:1], axis=(0, 1), keepdims=False)
     assert merged[0, 0].result().rows == 40
     assert finished.item().rows == 20
     assert [one.state() for one in cells.flat] == before
@@ -352,6 +534,12 @@ def test_a_cluster_of_processes(client):
         for reduction in ("none", "sum", "mean"):
             lazy = fd.cross_entropy(d, y, axis=-1, reduction=reduction)
             assert same_bits(lazy.compute(), fx.cross_entropy(x, y, axis=-1, reduction=reduction))
+            pair = fd.cross_entropy(d, y, axis=-1, reduction=reduction, sample_weight=y % 2, return_grad=True)
+            want = fx.cross_entropy(x, y, axis=-1, reduction=reduction, sample_weight=y % 2, return_grad=True)
+            assert all(map(same_bits, dask.compute(*pair), want))
+        options = {"shift": 1, "lengths": np.arange(300) % 5, "groups": np.arange(1200).reshape(300, 4) // 7}
+        assert equal(fx.evaluate(d, y, **options), fx.evaluate(x, y, **options))
+        assert equal(fx.compare(d, -d, y, **options), fx.compare(x, -x, y, **options))
         assert same_bits(fd.logsumexp(d, 2).compute(), fx.logsumexp(x, 2))
         assert same_bits(fd.softmax(d, 2).compute(), fx.softmax(x, 2))
         y[201, 3] = 11

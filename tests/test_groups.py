@@ -218,7 +218,8 @@ def test_worst_rows():
     assert [(w.label, w.prediction) for w in got] == [(y[i], x[i].argmax()) for i in order]
 
 
-REFUSED = [("groups", [0.5] * 3, TypeError), ("groups", [0], ValueError), ("mask", [1, 0, 1], TypeError)]
+REFUSED = [("groups", [0.5] * 3, TypeError), ("groups", [0], ValueError), ("mask", [1.0, 0.0, 1.0], TypeError)]
+REFUSED += [("mask", [1, 2, 0], ValueError)]
 REFUSED += [("sample_weight", [1.0, -1.0, 0.0], ValueError), ("sample_weight", [1.0, NAN, 0.0], ValueError)]
 REFUSED += [("sample_weight", ["a"] * 3, TypeError), ("byte_counts", [1, -1, 0], ValueError)]
 REFUSED += [("word_counts", [1.0, 1.0, 0.0], TypeError), ("groups", np.full(3, 2**63, np.uint64), ValueError)]
@@ -230,6 +231,18 @@ def test_wrong_columns_are_refused(name, values, error):
     with pytest.raises(error, match=name):
         one.update(np.zeros((3, 2)), [0, 0, 0], **{name: values})
     assert one.state() == Evaluator().state()
+
+
+def test_a_mask_of_integers():
+    """As tokenizers give it, with padding among sequences of the next token, too."""
+    x, y, columns = data()
+    for options in ({}, {"shift": 1, "lengths": [N - 50, 50]}):
+        want = fx.evaluate(x, y, mask=columns["mask"], **options)
+        for dtype in (np.int64, np.uint8):
+            got = fx.evaluate(x, y, mask=columns["mask"].astype(dtype), **options)
+            assert (got.masked, got.cross_entropy, got.ece) == (want.masked, want.cross_entropy, want.ece)
+    with pytest.raises(ValueError, match=r"mask\[1\] is 2; it must be bool, 0 or 1"):
+        fx.evaluate(x, y, mask=np.resize([1, 2], N), shift=1)
 
 
 def test_blocks_of_other_columns_are_refused():

@@ -16,7 +16,7 @@ from files import rows_of
 
 import fastxent as fx
 from fastxent._scoring import reading as _reading
-from fastxent.sources import ArraySource, FormatError, open_logits
+from fastxent.sources import ArraySource, FormatError, Source, open_logits
 from fastxent.sources.base import read_ahead
 
 DTYPES = ["<f8", "<f4", "<f2", ">f8", ">f4", ">f2", "i1", "u1", "<i4", ">i8", "<u8", "?"]
@@ -242,7 +242,8 @@ def test_no_such_file(tmp_path):
     (tmp_path / "x.csv").write_text("1,2")
     (tmp_path / "x").write_bytes(header(describe()) + bytes(120))
     (tmp_path / "folder.npy").mkdir()
-    for name in ("x.csv", "x"):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../x.safetensors"}}')
+    for name in ("x.csv", "x", "model.safetensors.index.json"):  # index files are not followed
         with pytest.raises(FormatError, match=r"known: \.npy"):
             open_logits(tmp_path / name)
     for name in ("none.npy", "none.csv", "none/x.npy"):
@@ -287,6 +288,39 @@ def test_order_and_buffers():
     assert i == len(RANGES) - 1
     assert len(slow.buffers) <= 3
     assert not readers()
+
+
+class Watched(Source):
+    """Rows of zeros; knows how far it was read."""
+
+    name, format = "watched", "npy"
+    shape, dtype, row_shape = (4000, 3), np.dtype(np.float32), (3,)
+    furthest = 0
+
+    def _read(self, start, stop, out):
+        self.furthest = max(self.furthest, stop)
+        return np.zeros((stop - start, 3), np.float32)
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_evaluate_and_compare_compute_while_the_next_block_is_read(two, monkeypatch):
+    monkeypatch.setattr(_reading, "BLOCK_ROWS", 100)
+    sources, ahead = [Watched() for _ in range(1 + two)], []
+    for source in sources:
+        monkeypatch.setattr(source, "fingerprint", lambda: "")
+
+    def busy(done, rows):  # in the place of a long computation: the block at hand is not done with yet
+        if not done:  # nothing is read yet
+            return
+        deadline = time.monotonic() + 5
+        while any(s.furthest <= done < rows for s in sources) and time.monotonic() < deadline:
+            time.sleep(1e-4)
+        ahead.append(min(s.furthest for s in sources) - done)
+        assert ahead[-1] <= 300  # three buffers go round
+
+    labels = np.zeros(4000, np.int64)
+    (fx.compare if two else fx.evaluate)(*sources, labels, progress=busy)
+    assert min(ahead[:-1]) > 0
 
 
 @pytest.mark.parametrize("error", [FormatError("cut"), MemoryError(), KeyboardInterrupt(), SystemExit(3)], ids=repr)

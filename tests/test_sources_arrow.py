@@ -107,6 +107,29 @@ def test_memory_option(tmp_path):
         open_logits(tmp_path / "x.arrow", memory=500)
 
 
+def test_compressed_record_batches(tmp_path):
+    """The memory option holds for what they become, which their own size does not tell."""
+    x = np.zeros((4000, 256), np.float32)
+    path = tmp_path / "x.feather"
+    for kind in ("fixed", "list"):
+        feather.write_feather(pa.table({"x": column(x, kind)}), path, compression="zstd", chunksize=4000)
+        assert path.stat().st_size < 100_000
+        with pytest.raises(FormatError, match=r"x\.feather:x: a record batch of 4,096,000 bytes, the option"):
+            open_logits(path, memory=4_000_000)
+        check(open_logits(path, memory=4_100_000), x)
+    table = {f"class_{i}": x[:, i] for i in range(256)}
+    feather.write_feather(pa.table(table), path, compression="zstd", chunksize=4000)
+    with pytest.raises(FormatError, match=r"a record batch of 4,096,000 bytes"):
+        open_logits(path, memory=4_000_000)
+    feather.write_feather(pa.table({"x": column(x, "fixed")}), path, compression="lz4", chunksize=4000)
+    raw = path.read_bytes()
+    size = x.nbytes.to_bytes(8, "little")  # stands before the buffer
+    assert raw.count(size) == 1
+    for lie in (1 << 33, 1 << 50, -5, 10):
+        changed = raw.replace(size, lie.to_bytes(8, "little", signed=True))
+        refused(lambda changed=changed: path.write_bytes(changed), path, "corrupt")
+
+
 def test_truncated(path):
     write(path, pa.table({"x": column(X, "fixed")}))
     source, size = open_logits(path), path.stat().st_size

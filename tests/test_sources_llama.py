@@ -1,5 +1,6 @@
 """Sources: llama.cpp's KL base files, written here as llama-perplexity writes them."""
 
+import json
 import os
 import struct
 
@@ -8,6 +9,7 @@ import pytest
 from files import check, damage, growth
 
 import fastxent as fx
+from fastxent.cli import main
 from fastxent.sources import FormatError, open_logits
 
 
@@ -37,6 +39,48 @@ def test_rows_and_labels(context, vocabulary, chunks, tmp_path):
     check(open_logits(tmp_path / "base.bin", labels=True), y)
     if vocabulary > 5:
         assert fx.evaluate(source, source).to_dict()["cross_entropy"] == fx.evaluate(x, y).cross_entropy
+
+
+def test_what_it_holds_is_known(tmp_path, capsys):
+    """Log-probabilities, unless the call says otherwise; probabilities contradict the format."""
+    path = tmp_path / "base.kld"
+    x, y = write(path, 64, 9, 2)
+    held = "log_probs"
+    evaluated, compared = fx.evaluate(path, path), fx.compare(x, path, y)
+    assert evaluated.provenance["options"]["inputs"] == held
+    assert evaluated.cross_entropy == fx.evaluate(x, y, inputs=held).cross_entropy
+    said = compared.provenance["options"]
+    assert (said["inputs"], said["base_inputs"]) == (held, "logits")
+    assert compared.kl_mean == fx.compare(x, x, y, inputs=held, base_inputs="logits").kl_mean
+    said = fx.compare(path, x).provenance["options"]
+    assert (said["inputs"], said["base_inputs"]) == ("logits", held)
+    for options in ({"inputs": "logits"}, {"inputs": held}):
+        result = fx.evaluate(path, path, **options)
+        assert result.provenance["options"]["inputs"] == options["inputs"]
+        assert result.cross_entropy == evaluated.cross_entropy
+    rng = np.random.default_rng(0)
+    q = rng.dirichlet(np.ones(9), len(x))
+    said = fx.compare(path, q, inputs="probs").provenance["options"]
+    assert (said["inputs"], said["base_inputs"]) == ("probs", held)
+    for call in (
+        lambda: fx.evaluate(path, path, inputs="probs"),
+        lambda: fx.fit_temperature(path, path, inputs="probs"),
+        lambda: fx.compare(x, path, inputs="probs"),
+        lambda: fx.compare(path, x, base_inputs="probs"),
+    ):
+        with pytest.raises(ValueError, match=r"inputs is 'probs', but .*base\.kld holds log-probabilities"):
+            call()
+    y = np.where(rng.random(len(x)) < 0.9, x.argmax(1), y)
+    fit = fx.fit_temperature(path, y)
+    assert fit.before.provenance["options"]["inputs"] == held
+    assert fit.temperature == fx.fit_temperature(x, y).temperature
+    for args in (["eval", path, path], ["compare", path, path]):
+        assert main([*map(str, args), "--json", "-"]) == 0
+        assert json.loads(capsys.readouterr().out)["provenance"]["options"]["inputs"] == held
+        assert main([*map(str, args), "--inputs", "probs"]) == 1
+        assert "holds log-probabilities" in capsys.readouterr().err
+    assert main(["eval", str(path), "--json", "-"]) == 0  # the labels that it holds
+    assert json.loads(capsys.readouterr().out)["cross_entropy"] == evaluated.cross_entropy
 
 
 def test_broken(tmp_path):

@@ -202,17 +202,17 @@ def run_targets(
             grad,
         )
         classes = block.shape[class_axis]
-        options = dict(
-            ignore=target.ignore if isinstance(target, Labels) else None,
-            weights=weights,
-            smoothing=smoothing,
-            probabilities=probabilities,
-            denominator=denominator,
-            temperature=x.divisor,
-            flat=flat,
-            row_weights=row_weights,
-            count_only=count_only,
-        )
+        options = {
+            "ignore": target.ignore if isinstance(target, Labels) else None,
+            "weights": weights,
+            "smoothing": smoothing,
+            "probabilities": probabilities,
+            "denominator": denominator,
+            "temperature": x.divisor,
+            "flat": flat,
+            "row_weights": row_weights,
+            "count_only": count_only,
+        }
         segments = 1 if count_only else rows.segments
         workspace = None
         for row0, row1, segment0, segment1 in blocks(rows.count, 1 if count_only else classes, segments, ELEMENTS):
@@ -236,3 +236,11 @@ def run_targets(
                         row0, row1, threads, segment0=first, segment1=last, workspace=workspace, writing=True, **options
                     )
             yield row1 - row0, ignored, invalid
+
+
+def as_float64(sample: Logits, index: Any) -> NDArray[np.float64]:
+    """Some of the weights, in double precision."""
+    some: NDArray[Any] = sample.array[index]
+    if sample.kind == BF16:
+        some = (some.astype(np.uint32) << 16).view(np.float32)
+    return some.astype(np.float64)

@@ -93,9 +93,7 @@ class Checkpoint:
             raise ValueError(f"{self.path}: a damaged checkpoint; delete it to begin anew")
         job = body.get("job")
         if job != self._job:
-            job = job if isinstance(job, dict) else {}
-            other = sorted(k for k in {*self._job, *job} if job.get(k) != self._job.get(k))
-            words = "; ".join(f"{k} was {job.get(k)}, is {self._job.get(k)}" for k in other)
+            words = _differences(job if isinstance(job, dict) else {}, self._job)
             raise ValueError(f"{self.path}: checkpoint of another job: {words}"[:500])
         return whole(body["rows"], "rows"), body["state"]
 
@@ -109,6 +107,20 @@ class Checkpoint:
         body["digest"] = _digest([rows, state])
         write_atomically(self.path, json.dumps(body, allow_nan=False).encode())
         self._last = time.monotonic()
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> str:
+    """What differs between two jobs, in words."""
+    found = []
+    for name in sorted({*before, *now}):
+        a, b = before.get(name), now.get(name)
+        if isinstance(a, dict) and isinstance(b, dict) and a != b:
+            # a dump of another shape has other values, too: the first difference says enough
+            was, is_ = ({k: v for k, v in one.items() if k != "fingerprint"} for one in (a, b))
+            found.append(_differences(was, is_, f"{name} ") or f"{name} holds other values")
+        elif a != b:
+            found.append(f"{prefix}{name} was {a}, is {b}")
+    return "; ".join(found)
 
 
 def _digest(x: Any) -> str:

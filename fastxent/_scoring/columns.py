@@ -14,19 +14,19 @@ from fastxent.sources.array import ArraySource
 
 NAMES = ("groups", "sample_weight", "mask", "byte_counts", "word_counts")
 _WANTED = {
-    "groups": ("iuU", "integers or strings"),
+    "groups": ("iuUS", "integers or strings"),
     "sample_weight": ("fiub", "real numbers"),
-    "mask": ("b", "bool"),
+    "mask": ("biu", "bool, or integers 0 and 1"),
     "byte_counts": ("iu", "integers"),
     "word_counts": ("iu", "integers"),
 }
 
 
-def check_dtype(name: str, dtype: np.dtype[Any]) -> None:
-    """TypeError for a dtype that a column cannot have."""
+def check_dtype(name: str, dtype: np.dtype[Any], file: str = "") -> None:
+    """TypeError for a dtype that a column cannot have; `file` is where it came from."""
     kinds, words = _WANTED[name]
     if dtype.kind not in kinds or is_bfloat16(dtype):
-        raise TypeError(f"{name} has dtype {dtype}; it must hold {words}")
+        raise TypeError(f"{name}{f', {file},' if file else ''} has dtype {dtype}; it must hold {words}")
 
 
 def as_column(x: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -34,8 +34,13 @@ def as_column(x: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     array = to_numpy(x, name)
     if name == "groups" and array.dtype.kind == "O":
         flat = array.ravel().tolist()
-        if flat and all(isinstance(item, str) for item in flat):
+        if all(isinstance(item, str) for item in flat):
             array = np.array(flat, np.str_).reshape(array.shape)
+    elif name == "groups" and array.dtype.kind == "S":  # as HDF5 holds text
+        try:
+            array = np.char.decode(array, "utf8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"groups hold bytes that are no UTF-8: {error}") from None
     if array.size == 0 and not hasattr(x, "dtype"):
         array = array.astype(bool if name == "mask" else np.int64)  # an empty list
     check_dtype(name, array.dtype)
@@ -67,6 +72,9 @@ class Columns:
             if name == "sample_weight":
                 values = np.ascontiguousarray(values, np.float64)
                 _refuse(name, values, ~((values >= 0.0) & (values < inf)), first_row + start, "finite and from 0 on")
+            elif name == "mask" and values.dtype.kind != "b":
+                _refuse(name, values, (values != 0) & (values != 1), first_row + start, "bool, 0 or 1")
+                values = values != 0
             elif name == "groups" and values.dtype.kind != "U":
                 _refuse(name, values, values > 2**63 - 1, first_row + start, "below 2^63")
                 values = values.astype(np.int64)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._arrays import dtype_name
+from fastxent._arrays import as_integers, as_logits, dtype_name
 from fastxent._scoring.accumulator import Accumulator
 from fastxent._scoring.checkpoint import Checkpoint
 from fastxent._scoring.columns import check_dtype
@@ -42,11 +42,35 @@ def beside_rows(columns: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str,
     for name, column in beside.items():
         if column.in_memory and column.dtype.kind not in "O":
             column.name = name
+        file = "" if column.in_memory else column.name
         if column.shape != shape:
-            raise ValueError(f"{name} has shape {column.shape}, but the labels have {shape}")
+            where = f", {file}," if file else ""
+            raise ValueError(f"{name}{where} has shape {column.shape}, but the labels have {shape}")
         if column.dtype.kind != "O":
-            check_dtype(name, column.dtype)
+            check_dtype(name, column.dtype, file)
     return beside
+
+
+def check_files(logits: Mapping[str, Source], labels: Source | None, logits_dtype: str | None) -> None:
+    """TypeError for a dtype that scores or labels cannot have, which names the file."""
+    for source in logits.values():
+        if not source.in_memory and logits_dtype is None:
+            as_logits(np.empty(0, source.dtype), source.name)
+    if labels is not None and not labels.in_memory:
+        as_integers(np.empty(0, labels.dtype), labels.name)
+
+
+def inputs_of(source: Source, inputs: str | None, name: str = "inputs") -> str:
+    """What a source's scores are: as `inputs` says, or by default the source.
+
+    Raises
+    ------
+    ValueError
+        For probabilities in a file whose format holds log-probabilities.
+    """
+    if inputs == "probs" and source.inputs == "log_probs":
+        raise ValueError(f"{name} is 'probs', but {source.name} holds log-probabilities, as its format has it")
+    return source.inputs if inputs is None else inputs
 
 
 def read_into(
@@ -116,7 +140,7 @@ def read_into(
         values = dict(zip(beside, rest, strict=True))
         if not selection.all:
             keep = selection.keep(start, stop)
-            values["mask"] = keep & values["mask"] if "mask" in values else keep
+            values["mask"] = np.where(keep, values["mask"], False) if "mask" in values else keep
         accumulator._update(*block[: len(logits)], some, start, values, threads, sink)
 
     ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]

@@ -71,6 +71,14 @@ def targets(parser: argparse.ArgumentParser, inputs: Iterable[str | None], **opt
         raise
 
 
+def write_text(path: str, text: str) -> None:
+    """Write a file; an OSError names it, where the disk is full, too."""
+    try:
+        Path(path).write_text(text, "utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from None
+
+
 def complain(words: str) -> None:
     """One line on stderr."""
     if sys.stderr is not None:  # closed by whoever started us

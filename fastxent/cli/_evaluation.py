@@ -70,7 +70,7 @@ def add_scores(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add what the scores are."""
     scores = command.add_argument_group("what the scores are")
     scores.add_argument(
-        "--inputs", choices=INPUTS, default="logits", help="what the file holds (logits)"
+        "--inputs", choices=INPUTS, help="what the file holds (logits; log_probs of a KL base file of llama.cpp)"
     )
     scores.add_argument("--logits-dtype", choices=["bfloat16"], help="what raw 16-bit logits stand for")
     scores.add_argument("--temperature", type=_positive, default=1.0, metavar="T", help="divides the logits (1)")

@@ -6,11 +6,10 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fastxent import report
 from fastxent._threads import set_num_threads
-from fastxent.cli._common import complain, targets
+from fastxent.cli._common import complain, targets, write_text
 from fastxent.comparison_results import Comparison
 from fastxent.results import Evaluation, wrong_rows
 
@@ -40,10 +39,10 @@ def _write(args: argparse.Namespace, result: Evaluation | Comparison) -> int:
         print(text)
     else:
         if args.json:
-            Path(args.json).write_text(text + "\n")
+            write_text(args.json, text + "\n")
         report.write(result)
     if args.html:
-        Path(args.html).write_text(report.html(result), "utf-8")
+        write_text(args.html, report.html(result))
     words = wrong_rows(result.invalid, result.first_invalid, result.nonfinite, result.first_nonfinite)
     if args.strict and words:
         complain(words)

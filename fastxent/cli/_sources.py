@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
+from fastxent._arrays import as_logits
+from fastxent._passes.targets import looks_normalised
+from fastxent.cli._common import complain
 from fastxent.sources import MEMORY, Source, as_slice, open_logits
 
 
@@ -13,7 +16,9 @@ def add_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("what is read of the files")
     group.add_argument("--member", metavar="NAME", help="member, tensor, dataset or column of the logits in their file")
     group.add_argument("--label-member", metavar="NAME", help="the same of the labels (in the logits' file by default)")
-    group.add_argument("--rows", type=_rows, metavar="A:B", help="only these rows, of the logits and of the labels")
+    group.add_argument(
+        "--rows", type=_rows, metavar="A:B", help="only these rows, of logits and labels; --rows=-9: for the last 9"
+    )
     group.add_argument("--columns", type=_columns, metavar="K", help="only the first K classes, or A:B")
     group.add_argument("--axis", type=int, default=-1, metavar="N", help="the class axis of the logits (the last one)")
     group.add_argument(
@@ -23,11 +28,19 @@ def add_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
-def open_dump(path: str, args: argparse.Namespace, member: str | None = None) -> Source:
-    """A file of logits, as the options have it; `member` instead of theirs."""
-    return open_logits(
+def open_dump(
+    path: str, args: argparse.Namespace, *, member: str | None = None, inputs: str | None = None
+) -> Source:
+    """A file of logits, as the options have it; `member` instead of theirs, or `inputs` beside theirs."""
+    source = open_logits(
         path, name=member or args.member, rows=args.rows, columns=args.columns, axis=args.axis, memory=args.memory
     )
+    if args.inputs is None and inputs is None and source.dtype.kind == "f" and source.row_shape:
+        # the classic silent mistake: a softmax of what is one already
+        some = as_logits(source.read(0, min(8, source.rows)))
+        if looks_normalised(some, 1):
+            complain(f"note: the rows of {source.name} look like probabilities; if so, say --inputs probs")
+    return source
 
 
 def open_labels(path: str, args: argparse.Namespace) -> Source:

@@ -25,6 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="compare two models' logits of the same rows",
         description="How OTHER differs from BASE, in one read of both: perplexities, KL divergence, change of the "
         "label's probability, agreement. Files larger than memory are streamed.",
+        usage="fastxent compare [options] BASE OTHER [LABELS]",
     )
     command.add_argument("base", metavar="BASE", help="file or folder of shape (..., classes)")
     command.add_argument("other", metavar="OTHER", help="the same of the other model")
@@ -66,8 +67,8 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace, labels: str | None, columns: tuple[str, ...]) -> Comparison:
     return compare(
-        open_dump(args.base, args),
-        open_dump(args.other, args, args.other_member),
+        open_dump(args.base, args, inputs=args.base_inputs),
+        open_dump(args.other, args, member=args.other_member),
         None if labels is None else open_labels(labels, args),
         strict=False,
         progress=not args.no_progress,

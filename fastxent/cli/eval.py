@@ -24,7 +24,7 @@ from fastxent.cli._output import run
 from fastxent.cli._sources import add_options, open_dump, open_labels
 from fastxent.evaluation import evaluate
 from fastxent.results import Evaluation
-from fastxent.sources import Source
+from fastxent.sources import Source, is_llama
 from fastxent.temperature import fit_temperature
 
 
@@ -35,9 +35,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="evaluate a file of logits against a file of labels",
         description="Evaluate logits against labels in one read: loss, perplexity, accuracy, ranks, calibration. "
         "Files larger than memory are streamed.",
+        usage="fastxent eval [options] LOGITS [LABELS]",
     )
     ev.add_argument("logits", nargs="?", metavar="LOGITS", help="file or folder of shape (..., classes)")
-    ev.add_argument("labels", nargs="?", metavar="LABELS", help="the same of class indices, shape (...)")
+    ev.add_argument(
+        "labels", nargs="?", metavar="LABELS",
+        help="the same of class indices, shape (...); a KL base file of llama.cpp holds its own",
+    )  # fmt: skip
     ev.add_argument("--labels", dest="labels_option", metavar="FILE", help="the same as LABELS")
     ev.add_argument("--demo", action="store_true", help="run on the handwritten digits that the package carries")
     add_running(ev)
@@ -58,7 +62,9 @@ def _eval(args: argparse.Namespace) -> int:
     if not args.demo and not args.logits:
         args.parser.error("a file of logits is wanted, or --demo")
     if not args.demo and not labels:
-        args.parser.error("a file of labels is wanted")
+        if not is_llama(args.logits):
+            args.parser.error("a file of labels is wanted, or --label-member of the logits' file")
+        labels = args.logits  # such a file holds them
     return run(args, (args.logits, labels, *(getattr(args, name) for name in COLUMNS)), partial(_score, args, labels))
 
 

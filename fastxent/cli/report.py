@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from fastxent import report
-from fastxent.cli._common import targets
+from fastxent.cli._common import targets, write_text
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,5 +34,5 @@ def _report(args: argparse.Namespace) -> int:
         else:
             report.write(*results)
             if args.html:
-                Path(args.html).write_text(page, "utf-8")
+                write_text(args.html, page)
     return 0

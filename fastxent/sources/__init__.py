@@ -16,14 +16,24 @@ from fastxent.sources.array import ArraySource
 from fastxent.sources.arrow import ArrowSource, ParquetSource
 from fastxent.sources.base import MEMORY, FormatError, Options, Source
 from fastxent.sources.hdf5 import Hdf5Source
-from fastxent.sources.llama import MAGIC, open_llama
+from fastxent.sources.llama import is_llama, open_llama
 from fastxent.sources.npy import NpySource
 from fastxent.sources.npz import open_npz
 from fastxent.sources.safetensors import open_safetensors
 from fastxent.sources.shards import PartSource, ShardSource, as_slice, find_files
 from fastxent.sources.zarr import ZarrSource, is_zarr
 
-__all__ = ["MEMORY", "ArraySource", "FormatError", "NpySource", "Source", "as_slice", "as_source", "open_logits"]
+__all__ = [
+    "MEMORY",
+    "ArraySource",
+    "FormatError",
+    "NpySource",
+    "Source",
+    "as_slice",
+    "as_source",
+    "is_llama",
+    "open_logits",
+]
 
 _READERS: dict[str, Callable[[Path, Options], Source]] = {
     ".npy": NpySource,
@@ -138,14 +148,13 @@ def _open_path(path: Path, options: Options) -> Source:
         return ShardSource([_open_path(shard, options) for shard in find_files(path, list(_READERS))])
     if not stat.S_ISREG(mode):
         raise FormatError(f"{path}: a pipe or a device; files are read at several places, so save it as one first")
-    with open(path, "rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:  # of any name: llama.cpp asks for none
-            return open_llama(path, options)
+    if is_llama(path):  # of any name: llama.cpp asks for none
+        return open_llama(path, options)
     _refuse_pickle(path, suffix)
     if suffix not in _READERS:
         raise FormatError(f"{path}: no reader for {suffix or 'a name without suffix'}; known: {KNOWN}")
     if suffix == ".kld":
-        raise FormatError(f"{path}: no KL base file of llama.cpp: it does not begin with {MAGIC.decode()}")
+        raise FormatError(f"{path}: no KL base file of llama.cpp: it does not begin with _logits_")
     return _READERS[suffix](path, options)
 
 

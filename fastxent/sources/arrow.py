@@ -6,20 +6,19 @@ read, never mapped: a file truncated under a map kills the process.
 
 from __future__ import annotations
 
-import os
-import struct
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastxent.sources.base import BLOCK_BYTES, FormatError, Options, Source, optional, pick, reading
+from fastxent.sources.ipc import record_batches
 
 
 class TableSource(Source):
@@ -33,6 +32,7 @@ class TableSource(Source):
         self._memory = options.memory
         self._pa = optional("pyarrow", self.name)
         self._handle: Any = None
+        self._longest = 0  # items of the longest column of a piece that is read as a whole
         self._batches: Iterator[Any] = iter(())
         self._first = self._last = 0  # rows of the batch at hand
         self._values: NDArray[Any] | None = None
@@ -45,6 +45,10 @@ class TableSource(Source):
             if len(self._columns) == 1:
                 self.name = f"{path}:{self._columns[0]}"
             self.dtype, width = self._kind(schema)
+            # compressed, a piece may be a thousandth of what it becomes
+            most = self._longest * self.dtype.itemsize * (len(self._columns) if width is None else 1)
+            if most > self._memory:
+                raise _too_large(most, self.name, self._memory)
             self.row_shape = () if options.labels else (len(self._columns) if width is None else width,)
             if width == -1:  # a list column without a length: the first row has it
                 self._load(0, 1)
@@ -192,18 +196,16 @@ class ArrowSource(TableSource):
 
     def _open_table(self) -> tuple[Any, list[int]]:
         with open(self.path, "rb") as file:
-            sizes = list(_record_batches(file, self.name))
-        most = max((size for _, size in sizes), default=0)
+            sizes = list(record_batches(file, self.name))
+        most = max((size for _, size, _ in sizes), default=0)
         if most > self._memory:
-            raise FormatError(
-                f"{self.name}: a record batch of {most:,} bytes, the option memory allows {self._memory:,}; "
-                "write smaller ones"
-            )
+            raise _too_large(most, self.name, self._memory)
+        self._longest = max((items for _, _, items in sizes), default=0)
         reader = self._file()
         if reader.num_record_batches != len(sizes):
             said = reader.num_record_batches
             raise FormatError(f"{self.name}: corrupt: {len(sizes)} record batches, but {said} in its footer")
-        return reader.schema, [rows for rows, _ in sizes]
+        return reader.schema, [rows for rows, _, _ in sizes]
 
     def _file(self) -> Any:
         if self._handle is None:
@@ -218,6 +220,12 @@ class ArrowSource(TableSource):
 
     def _read_piece(self, index: int, rows: int) -> Iterator[Any]:
         yield self._file().get_batch(index)
+
+
+def _too_large(size: int, name: str, memory: int) -> FormatError:
+    return FormatError(
+        f"{name}: a record batch of {size:,} bytes, the option memory allows {memory:,}; write smaller ones"
+    )
 
 
 def _storage(kind: Any) -> Any:
@@ -244,6 +252,10 @@ def _choose(schema: Any, options: Options, file: str, pa: Any) -> list[str]:
     scalars = [n for n, kind in kinds.items() if numeric(kind)]
     if options.labels:
         whole = [n for n in scalars if not types.is_floating(kinds[n])]
+        if options.name is None and not whole:
+            there = ", ".join(f"{n} of {kind}" for n, kind in kinds.items())[:200]
+            words = "holds no column of integers, and text is not read from tables"
+            raise FormatError(f"{file}: {words}; there is {there}")
         return [pick(scalars if options.name is not None else whole, options, file, "label column")]
     if options.name is not None and options.name not in lists and any(mark in options.name for mark in "*?["):
         found = [n for n in scalars if fnmatchcase(n, options.name)]
@@ -255,64 +267,3 @@ def _choose(schema: Any, options: Options, file: str, pa: Any) -> list[str]:
     if options.name is None and not lists and floats:
         return floats
     return [pick(lists, options, file, "column of lists of scores")]
-
-
-# ---- the heads of an IPC file's messages, which count the rows without reading them ----
-# Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format and format/Message.fbs
-
-_RECORD_BATCH = 3  # in the union MessageHeader
-
-
-def _record_batches(file: BinaryIO, name: str) -> Iterator[tuple[int, int]]:
-    """Rows and bytes of each record batch."""
-    size = os.fstat(file.fileno()).st_size
-    if file.read(8)[:6] != b"ARROW1":
-        raise FormatError(f"{name}: no Arrow IPC file: it does not begin with ARROW1")
-    place = 8
-    while True:
-        file.seek(place)
-        mark, length = struct.unpack("<Ii", file.read(8).ljust(8, b"\0"))
-        if mark == 0xFFFFFFFF:
-            head = 8
-        else:  # before version 0.15 there was no mark
-            head, length = 4, mark
-            file.seek(place + 4)
-        if length == 0:
-            return
-        if not 0 < length <= size - place - head:
-            raise FormatError(f"{name}: truncated: a message of {length} bytes at byte {place}, the file has {size}")
-        try:
-            kind, rows, body = _message(file.read(length))
-        except struct.error:
-            raise FormatError(f"{name}: corrupt: no message at byte {place}") from None
-        place += head + length
-        if not 0 <= body <= size - place:
-            raise FormatError(f"{name}: truncated: {body} bytes of data at byte {place}, the file ends at byte {size}")
-        place += body
-        if kind == _RECORD_BATCH:
-            yield rows, body
-
-
-def _message(raw: bytes) -> tuple[int, int, int]:
-    """Kind, rows and length of the body of a flatbuffer Message; struct.error where it reaches outside."""
-
-    def number(form: str, place: int) -> int:
-        if place < 0:
-            raise struct.error
-        return int(struct.unpack_from(form, raw, place)[0])
-
-    def field(table: int, index: int) -> int:
-        vtable = table - number("<i", table)
-        offset = number("<H", vtable + 4 + 2 * index) if 4 + 2 * index < number("<H", vtable) else 0
-        return table + offset if offset else 0
-
-    root = number("<I", 0)
-    kind, header, body = field(root, 1), field(root, 2), field(root, 3)
-    if not kind or not header:
-        raise struct.error
-    code = number("<B", kind)
-    rows = 0
-    if code == _RECORD_BATCH:
-        length = field(header + number("<I", header), 0)
-        rows = number("<q", length) if length else 0
-    return code, rows, number("<q", body) if body else 0

@@ -192,7 +192,7 @@ def pick(names: Sequence[str], options: Options, file: str, what: str, usual: Se
 def check_numbers(dtype: np.dtype[Any], name: str) -> None:
     """Refuse what holds no numbers."""
     if dtype.hasobject:
-        raise FormatError(f"{name}: an object array, and loading one runs code; save numbers")
+        raise FormatError(f"{name}: an object array, and loading one runs code; save numbers, or text of fixed width")
     if dtype.subdtype or dtype.names or dtype.itemsize == 0:
         raise FormatError(f"{name}: items of dtype {dtype} are no numbers")
 

@@ -32,6 +32,8 @@ class Hdf5Source(BoxSource):
             if dataset.is_virtual or dataset.external:
                 raise FormatError(f"{name}: its data lie in other files, which are not followed")
             shape, dtype, chunks = dataset.shape, dataset.dtype, dataset.chunks
+            if dtype.hasobject:
+                raise FormatError(f"{name}: items of no fixed size; save numbers, or text of fixed width")
             check_numbers(dtype, name)
             if shape is None:
                 raise FormatError(f"{name}: an empty dataset, without a shape")

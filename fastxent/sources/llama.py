@@ -77,6 +77,14 @@ class LlamaLabels(Source):
         return result
 
 
+def is_llama(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a regular file that begins as a KL base file; an OSError where it is one that cannot be read."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def open_llama(path: Path, options: Options) -> Source:
     """The log-probabilities, or the labels, of a KL base file."""
     name = str(path)

@@ -154,9 +154,11 @@ def _range(part: slice, length: int, name: str, file: str) -> tuple[int, int]:
     """First and behind the last of a slice, which must lie inside; negative numbers count from the end."""
     low = 0 if part.start is None else part.start + length * (part.start < 0)
     high = length if part.stop is None else part.stop + length * (part.stop < 0)
-    if not 0 <= low <= high <= length:
-        said = ":".join("" if n is None else str(n) for n in (part.start, part.stop))
+    said = ":".join("" if n is None else str(n) for n in (part.start, part.stop))
+    if not (0 <= low <= length and 0 <= high <= length):
         raise ValueError(f"{name} {said} reach outside the {length} of {file}")
+    if low > high:
+        raise ValueError(f"{name} {said} end before they begin")
     return low, high
 
 

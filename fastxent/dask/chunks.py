@@ -1,26 +1,20 @@
-"""Chunks of Dask arrays: how arrays are cut alike, what a task does with its chunk, and the tree that merges.
-
-A task computes with one thread, for the scheduler runs many at once. Nothing in here knows a statistic: an accumulator
-has ``update(*arrays, labels, start=, **rows)``, ``merge(other)`` and a pickle that holds it whole.
-"""
+"""Chunks of Dask arrays: how arrays are cut alike, how a chunk lies, and what its rows' numbers are."""
 
 from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import isnan, prod
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent._arrays import to_numpy
-from fastxent._threads import one_thread
+from fastxent._arrays import as_axis, to_numpy
+from fastxent.sources import Source
 
 # a row that is cut into several chunks is put together up to this size
 MOST_ROW_BYTES = 1 << 30
@@ -45,12 +39,30 @@ def as_dask(x: Any, name: str) -> da.Array:
         return x
     if hasattr(x, "__dask_graph__"):
         raise TypeError(f"{name} is a Dask {type(x).__name__}; it must be a Dask array (to_dask_array, from_delayed)")
-    if isinstance(x, (str, os.PathLike)):
-        raise TypeError(f"{name} is a path; beside a Dask array it must be an array")
+    if isinstance(x, (str, os.PathLike, Source)):
+        what = "an open file" if isinstance(x, Source) else "a path"
+        raise TypeError(f"{name} is {what}; beside a Dask array it must be an array")
     array = to_numpy(x, name)
     if array.size == 0 and array.dtype == np.float64 and not hasattr(x, "dtype"):
         array = array.astype(np.int64)  # an empty list
     return da.from_array(array, chunks=-1)
+
+
+def class_axis_last(x: Any, name: str, axis: int) -> da.Array:
+    """Logits as a Dask array whose class axis is its last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `as_dask`, and where there is no class.
+    """
+    array = as_dask(x, name)
+    if array.ndim == 0:
+        raise ValueError(f"{name} has no dimension, so no class axis")
+    array = da.moveaxis(array, as_axis(axis, array.ndim), -1)
+    if array.shape[-1] == 0:
+        raise ValueError(f"{name} of shape {array.shape} has no class")
+    return array
 
 
 def whole_rows(x: da.Array, axes: int, name: str) -> da.Array:
@@ -142,104 +154,3 @@ def numbered(
     for lead in np.ndindex(*shape[:axis]):
         place = (*map(operator.add, offset, lead), *offset[axis:])
         yield lead, int(np.ravel_multi_index(place, whole)) if prod(shape) else 0
-
-
-def tree_reduce(
-    make: Callable[[], Any],
-    arrays: Sequence[da.Array],
-    rows: dict[str, da.Array | None],
-    finish: Callable[[Any], Any],
-    split_every: int | None = None,
-) -> da.Array:
-    """One accumulator for each chunk, merged in Dask's tree; a 0-d array of what `finish` makes of the last.
-
-    Parameters
-    ----------
-    make
-        Gives an empty accumulator.
-    arrays
-        Logits, class axis last and whole, cut alike.
-    rows
-        Arrays cut as their rows: "labels", given by place, and what else `update` takes by name. None is left out.
-    finish
-        From the accumulator to the result.
-    split_every
-        Accumulators that one task merges.
-    """
-    first = arrays[0]
-    axes = tuple(range(first.ndim))
-    some = {name: array for name, array in rows.items() if array is not None}
-    # bad dtypes and options are errors here, not in a task
-    make().update(
-        *(np.empty((0, array.shape[-1]), array.dtype) for array in arrays),
-        *([np.empty(0, some["labels"].dtype) if "labels" in some else None]),
-        **{name: np.empty(0, array.dtype) for name, array in some.items() if name != "labels"},
-    )
-    arguments: list[Any] = []
-    for array in (*arrays, *some.values()):
-        arguments += [array, axes[: array.ndim]]
-    accumulators = da.blockwise(
-        partial(_accumulate, make, len(arrays), tuple(some), first.shape[:-1]),
-        axes,
-        *arguments,
-        *offsets(first.chunks[:-1]),
-        token="fastxent-update",
-        dtype=object,
-        meta=np.empty((0,) * len(axes), object),
-        adjust_chunks=dict.fromkeys(axes, 1),
-        align_arrays=False,
-    )
-    return da.reduction(
-        accumulators,
-        _as_is,
-        partial(_finished, make, finish),
-        combine=partial(_merged, make),
-        dtype=object,
-        meta=np.empty((), object),
-        split_every=split_every,
-        name="fastxent-merge",
-    )
-
-
-def _accumulate(make: Callable[[], Any], n: int, names: tuple[str, ...], whole: tuple[int, ...], *blocks: Any) -> Any:
-    """A task: the accumulator of one chunk, as an object array of one element."""
-    arrays, rows = blocks[:n], dict(zip(names, blocks[n:], strict=False))
-    offset = tuple(int(start[0]) for start in blocks[n + len(names) :])
-    accumulator = make()
-    with one_thread():
-        for index, start in numbered(arrays[0].shape[:-1], offset, whole):
-            some = {name: array[index] for name, array in rows.items()}
-            labels = some.pop("labels", None)
-            accumulator.update(*(array[index] for array in arrays), labels, start=start, **some)
-    cell = np.empty((1,) * arrays[0].ndim, object)
-    cell[...] = accumulator
-    return cell
-
-
-def _as_is(cells: Any, axis: Any, keepdims: bool) -> Any:
-    return cells
-
-
-def _merge(make: Callable[[], Any], cells: NDArray[Any]) -> Any:
-    # into a new one: Dask may hand a task's result to another task, too
-    total = make()
-    for accumulator in cells.flat:
-        total.merge(accumulator)
-    return total
-
-
-def _merged(make: Callable[[], Any], cells: NDArray[Any], axis: Any, keepdims: bool) -> Any:
-    merged = np.empty((1,) * cells.ndim, object)
-    merged[...] = _merge(make, cells)
-    return merged
-
-
-def _finished(make: Callable[[], Any], finish: Callable[[Any], Any], cells: Any, axis: Any, keepdims: bool) -> Any:
-    result = np.empty((), object)
-    result[()] = finish(_merge(make, cells))
-    return result
-
-
-def item(result: da.Array) -> Any:
-    """The one element of a 0-d array, as a `Delayed`."""
-    return dask.delayed(operator.methodcaller("item"), pure=True)(result)
