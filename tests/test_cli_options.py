@@ -164,7 +164,8 @@ def test_files_that_are_written(line, here, capsys):
     assert Path("page.html").read_text("utf-8") == report.html(function(*line.split()[1:]))
     assert len(np.load("rows.npy")) == N
     for _ in range(2):  # the second time there is nothing left to read
-        assert main([*line.split(), *"--checkpoint state --json again.json".split()]) == 0
+        assert main([*line.split(), *"--checkpoint state --json again.json --per-row again.npy".split()]) == 0
+        assert Path("again.npy").read_bytes() == Path("rows.npy").read_bytes()
         assert numbers(json.loads(Path("again.json").read_text())) == numbers(json.loads(Path("out.json").read_text()))
 
 
@@ -236,7 +237,7 @@ USAGE = [
     "eval x.npy", "eval x.npy y.npy --topk 0", "eval x.npy y.npy --bins 0", "eval x.npy y.npy --worst -1",
     "eval x.npy y.npy --temperature 0", "eval x.npy y.npy --temperatures 2:1:0.1", "eval x.npy y.npy --inputs foo",
     "eval x.npy y.npy --temperatures a,b", "eval x.npy y.npy --classes 0", "eval x.npy y.npy --shift -1",
-    "eval x.npy y.npy --rows 5", "eval x.npy y.npy --per-row r.npy --checkpoint state", "compare x.npy",
+    "eval x.npy y.npy --rows 5", "compare x.npy",
     "eval x.npy y.npy --checkpoint x.npy", "eval x.npy y.npy --html -", "compare x.npy q.npy --kl-cutoff x",
     "eval x.npy y.npy --json out --html out", "eval x.npy y.npy --json y.npy", "eval x.npy y.npy --mask",
 ]  # fmt: skip

@@ -213,6 +213,30 @@ def test_histogram_says_what_it_does_not_draw():
         assert ("Distribution of the loss" in text) == (counts[0] > 0)  # from 0 on, drawn evenly
 
 
+def test_plots_of_a_real_comparison():
+    """Errors stand beside their values, and are no curves of their own."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(50, 6))
+    text = report.html(fx.compare(base, base + rng.normal(size=base.shape), np.arange(50) % 6))
+    assert "stderr" not in text
+    (agreement,) = re.findall(r'<svg[^>]*"topk-agreement-title.*?</svg>', text, re.DOTALL)
+    assert {"ordered", "set"} <= set(re.findall(r">([a-z_]+)</text>", agreement))
+
+
+def test_bars_of_few_rows_are_octaves():
+    edges = [0, 0.001, 1, 1.25, 1.5, 1.75, 2, 2.5]
+    data = {**evaluation(), "histogram": {"edges": edges, "counts": [0, 5, 1, 2, 1, 2, 3, 4]}}
+    with pytest.raises(ValueError, match="one edge more"):
+        report.html(data)
+    data["histogram"]["counts"].pop()
+
+    def bars(used):
+        (svg,) = re.findall(r'<svg[^>]*"histogram-title.*?</svg>', report.html({**data, "used": used}), re.DOTALL)
+        return max(path.count("L") for path in re.findall(r'<path d="([^"]*)"', svg))
+
+    assert bars(9_999) == bars(10_000) - 2 * 3  # of the quarters from 1 to 2
+
+
 def test_without_the_extra(monkeypatch):
     for name in ("jinja2", "matplotlib"):
         with monkeypatch.context() as patch:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_GROUPS = 24
+FEW_ROWS = 10_000  # below, a histogram on a logarithmic axis has a bar an octave
 
 Part = tuple[float, float, float]  # of a distribution: from, to, share of the rows
 
@@ -43,7 +44,7 @@ def _evaluation(results: Sequence[Result]) -> Iterator[Plot | None]:
     yield _temperatures(results)
     yield _histogram(results)
     yield _quantiles(results, "quantiles", "Loss, sorted", "loss, nats")
-    yield _ranks(results, "topk", "Rank curve", "rows", "Share of rows whose label is among the k largest.")
+    yield _ranks(results, "topk", "Rank curve", "share of rows", "Share of rows whose label is among the k largest.")
     yield _groups(results, "cross_entropy", "Loss", "nats")
 
 
@@ -52,7 +53,7 @@ def _comparison(results: Sequence[Result]) -> Iterator[Plot | None]:
     yield _quantiles(results, "kl_quantiles", "KL divergence, sorted", "KLD, nats")
     yield _quantiles(results, "delta_p_quantiles", "Change of the label's probability, sorted", "Δp", signed=True)
     note = "Share of rows whose k largest classes agree."
-    yield _ranks(results, "topk_agreement", "Agreement of the top k", "rows", note)
+    yield _ranks(results, "topk_agreement", "Agreement of the top k", "share of rows", note)
     yield _groups(results, "kl_mean", "KLD", "nats")
 
 
@@ -130,6 +131,9 @@ def _histogram(results: Sequence[Result]) -> Plot | None:
     drawn = [_trimmed([p for p in parts if _drawable(p[1]) and (p[0] > 0 or not log)]) for _, parts in curves]
     if not any(drawn):
         return None
+    left_out = [[p for p in c[1] if p not in inside and p[2]] for c, inside in zip(curves, drawn, strict=True)]
+    if log and all(r.block("histogram") for r in results) and any((r.count("used") or 0) < FEW_ROWS for r in results):
+        drawn = [_octaves(parts) for parts in drawn]
 
     def height(a: float, b: float, share: float) -> float:
         return share / (math.log10(b / a) if log else b - a)
@@ -151,8 +155,7 @@ def _histogram(results: Sequence[Result]) -> Plot | None:
     if not all(r.block("histogram") for r in results):
         note += " Drawn from quantiles, as if rows were spread evenly between two of them."
     words = []
-    for (name, parts), inside in zip(curves, drawn, strict=True):
-        outside = [p for p in parts if p not in inside and p[2]]
+    for (name, _), outside in zip(curves, left_out, strict=True):
         left = [f"{percent(share)} of the rows {_where(a, b)}" for a, b, share in outside]
         words += [f"{name}: {' and '.join(left)}" if len(curves) > 1 else " and ".join(left)] if left else []
     if words:
@@ -164,6 +167,17 @@ def _trimmed(parts: list[Part]) -> list[Part]:
     """From the first range that has any rows to the last."""
     some = [i for i, (_, _, share) in enumerate(parts) if share > 0]
     return parts[some[0] : some[-1] + 1] if some else []
+
+
+def _octaves(parts: list[Part]) -> list[Part]:
+    """The parts of each octave as one: of few rows quarters of octaves are spikes."""
+    found: list[Part] = []
+    for a, b, share in parts:
+        if found and math.frexp(found[-1][0])[1] == math.frexp(a)[1]:
+            found[-1] = found[-1][0], b, found[-1][2] + share
+        else:
+            found.append((a, b, share))
+    return found
 
 
 def _where(a: float, b: float) -> str:
@@ -231,7 +245,7 @@ def _ranks(results: Sequence[Result], field: str, title: str, unit: str, note: s
         block = r.data.get(field)
         if isinstance(block, dict) and any(isinstance(x, dict) for x in block.values()):
             parts = dict.fromkeys(part for x in block.values() if isinstance(x, dict) for part in x)
-            for part in parts:
+            for part in (part for part in parts if not part.endswith("_stderr")):
                 inner = {k: x[part] for k, x in block.items() if isinstance(x, dict) and part in x}
                 name = part if len(results) == 1 else f"{r.name}, {part}"
                 curves.append((name, _finite(Result(r.name, r.kind, {field: inner}).curve(field))))
