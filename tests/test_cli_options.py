@@ -236,7 +236,7 @@ USAGE = [
     "eval x.npy", "eval x.npy y.npy --topk 0", "eval x.npy y.npy --bins 0", "eval x.npy y.npy --worst -1",
     "eval x.npy y.npy --temperature 0", "eval x.npy y.npy --temperatures 2:1:0.1", "eval x.npy y.npy --inputs foo",
     "eval x.npy y.npy --temperatures a,b", "eval x.npy y.npy --classes 0", "eval x.npy y.npy --shift -1",
-    "eval x.npy y.npy --rows 5", "eval x.npy y.npy --per-row r.npy --checkpoint state", "compare x.npy",
+    "eval x.npy y.npy --rows 5", "compare x.npy",
     "eval x.npy y.npy --checkpoint x.npy", "eval x.npy y.npy --html -", "compare x.npy q.npy --kl-cutoff x",
     "eval x.npy y.npy --json out --html out", "eval x.npy y.npy --json y.npy", "eval x.npy y.npy --mask",
 ]  # fmt: skip
