@@ -68,33 +68,31 @@ class Divisor:
 
     def __init__(self, block: int, weighted: bool) -> None:
         self.row_weights: NDArray[np.float64] | None = np.empty(block) if weighted else None
-        self._total = ExactSum()
+        self._total = ExactSum() if weighted else None
         self.used = 0  # rows, but for those of weight 0
 
     def add(self, rows: int, left_out: int) -> None:
         """Add a block, whose weights are in `row_weights`."""
-        if self.row_weights is None:
+        if self.row_weights is None or self._total is None:
             self.used += rows - left_out
         else:
-            self.add_weights(self.row_weights[:rows])
-
-    def add_weights(self, weights: NDArray[np.float64]) -> None:
-        """Add the weights of some rows."""
-        self._total.add(weights)
-        self.used += int(np.count_nonzero(weights))
+            self._total.add(self.row_weights[:rows])
+            self.used += int(np.count_nonzero(self.row_weights[:rows]))
 
     def settle(self) -> None:
         """Bring what was added into one integer."""
-        self._total.settle()
+        if self._total is not None:
+            self._total.settle()
 
     def take(self, other: Divisor) -> None:
         """Add a settled one's rows."""
-        self._total.take(other._total)
+        if self._total is not None and other._total is not None:
+            self._total.take(other._total)
         self.used += other.used
 
     def exactly(self) -> int | Fraction | None:
         """The divisor; None where it is not finite."""
-        if self.row_weights is None:
+        if self._total is None:
             return self.used
         return None if self._total.special() is not None else self._total.fraction()
 

@@ -1,6 +1,8 @@
 """compare from files, llama.cpp's base files, Dask arrays and the command line: the numbers of arrays in memory."""
 
 import json
+import struct
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +98,38 @@ def test_module_runs(folder):
     assert "Mean    KLD" in done.stdout
     assert "PPL" not in done.stdout
     assert not done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is in kilobytes on Linux")
+@pytest.mark.parametrize("kind", ["npy", "kld"])
+def test_memory_is_flat(kind, tmp_path):
+    """Of two files of 130 MB that take no room on the disk; labels, groups and the rows' values besides."""
+    rows, classes = 63 * 510, 1000
+    np.save(tmp_path / "labels.npy", np.zeros(rows, np.int16))
+    head = {"descr": "<f4", "fortran_order": False, "shape": (rows, classes)}
+    for name in ("base", "other"):
+        with open(tmp_path / f"{name}.{kind}", "wb") as file:
+            if kind == "npy":
+                np.lib.format.write_array_header_1_0(file, head)
+                file.truncate(file.tell() + 4 * rows * classes)
+            else:
+                file.write(b"_logits_" + struct.pack("<Iii", 128, classes, rows // 63))
+                file.truncate(20 + 4 * 128 * rows // 63 + 2 * rows * (classes + 4))
+    done = run_python(f"""
+        import resource
+        import numpy as np, fastxent as fx
+        def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        folder = {str(tmp_path)!r}
+        files = [f"{{folder}}/{{name}}" for name in ("base.{kind}", "other.{kind}", "labels.npy")]
+        fx.compare(*(fx.open_logits(f, rows="0:99", labels="labels" in f) for f in files), per_row=f"{{folder}}/r.npy")
+        before = peak()
+        result = fx.compare(*files, groups=np.arange({rows}) // 99, per_row=f"{{folder}}/rows.npy")
+        print(result.rows, peak() - before)
+    """)
+    assert done.returncode == 0, done.stderr
+    count, growth = done.stdout.split()
+    assert int(count) == rows
+    assert float(growth) < 60
 
 
 def test_llama_base_file(tmp_path):

@@ -236,11 +236,3 @@ def run_targets(
                         row0, row1, threads, segment0=first, segment1=last, workspace=workspace, writing=True, **options
                     )
             yield row1 - row0, ignored, invalid
-
-
-def as_float64(sample: Logits, index: Any) -> NDArray[np.float64]:
-    """Some of the weights, in double precision."""
-    some: NDArray[Any] = sample.array[index]
-    if sample.kind == BF16:
-        some = (some.astype(np.uint32) << 16).view(np.float32)
-    return some.astype(np.float64)

@@ -15,8 +15,9 @@ from fastxent import _dispatch
 from fastxent._arrays import as_labels, as_weight, bad_label, is_bfloat16
 from fastxent._cross_entropy import CrossEntropy, class_axis_of
 from fastxent._exact import ExactSum
-from fastxent._passes.targets import NormalizedInputWarning, as_float64, as_sample_weight
+from fastxent._passes.targets import NormalizedInputWarning, as_sample_weight
 from fastxent._reduction import Divisor, check_options
+from fastxent._scoring.inputs import decoded
 from fastxent._threads import default_floats, one_thread
 from fastxent.dask.chunks import as_dask, cut_alike, is_strided, laid, offsets, whole_rows
 from fastxent.dask.tree import tree_reduce
@@ -236,11 +237,13 @@ class _LossSum:
             if sample_weight is not None:
                 some = as_sample_weight(sample_weight, used.shape)
                 assert some is not None
-                weights = as_float64(some, ...)
+                weights = decoded(some).astype(np.float64)
             if labels is not None and self._weights is not None:
                 weights = weights * self._weights[np.where(used, labels, 0).astype(np.intp)]
-        self.divisor.add_weights(np.where(used, weights, 0.0).ravel())
+        self.divisor.row_weights = np.where(used, weights, 0.0).ravel()
+        self.divisor.add(used.size, 0)
         self.divisor.settle()
+        self.divisor.row_weights = np.empty(0)
 
     def merge(self, other: _LossSum) -> None:
         """Add another sum."""
