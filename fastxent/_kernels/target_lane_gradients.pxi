@@ -7,10 +7,8 @@ cdef struct LaneGradient:
     double inverse[LANES]
     double inverse_lo[LANES]
     double shift[LANES]
-    double own[LANES]          # the class whose gap is known
-    double lost[LANES]         # expm1(-gap) there
-    double label[LANES]
-    double one_hot[LANES]      # what the label has beside its share of the smoothing
+    double lost[LANES]         # expm1(-gap)
+    double total[LANES]        # A0
 
 
 cdef inline void set_lane(double *lanes, Py_ssize_t i, double x, vec like) noexcept nogil:
@@ -52,9 +50,7 @@ cdef inline void prepare_gradients(
             vd_store(inverse + i + v * FX_VD, y[v] * scale[v])
     for i in range(lanes):
         shift[i] = inverse_lo[i] = 0.0
-        out.own[i] = <double>piece.own[i]
-        out.label[i] = <double>piece.label[i] if i < raw.count else -1.0
-        out.one_hot[i] = (1.0 - job.smoothing) * piece.weight[i] if i < raw.count else 0.0
+        out.total[i] = piece.a0[i] + piece.a0_lo[i]
         if vec is vd:
             if i < raw.count:
                 row.hi = piece.hi[i]
@@ -75,19 +71,47 @@ cdef inline void prepare_gradients(
         set_lane(out.shift, i, shift[i], like)
 
 
-cdef inline vd gradient_at(
-    const LanePiece *piece, const LaneGradient *of, Py_ssize_t i, Py_ssize_t j, vd s, vd a, bint shared
+cdef void put_exceptions(
+    const TargetJob *job, const LanePiece *piece, const LaneGradient *of, const Columns *raw, char *out
 ) noexcept nogil:
-    """f (A0 s - a) of FX_VD rows from row i on, at class j; `shared`: their labels have more than `a`."""
-    cdef vd here = vd_splat(<double>j), f = vd_load(piece.factor + i), zero = vd_splat(0), lost
-    cdef vd all_ = vd_load(piece.a0 + i) + vd_load(piece.a0_lo + i)
-    if shared:
-        a = a + vd_pick(vd_eq(vd_load(of.label + i), here), vd_load(of.one_hot + i), zero)
-    lost = vd_load(of.lost + i)
-    s = vd_pick(
-        vd_eq(vd_load(of.own + i), here), vd_fma(all_ - a, vd_splat(1) + lost, a * lost), vd_fma(all_, s, -a)
-    )
-    return vd_pick(vd_eq(f, zero), zero, f * s)
+    """What is not f (A0 s - a): zeros of rows that count nothing, and the classes of the label and of the known gap."""
+    cdef Py_ssize_t i, k, row_stride = stride_of(job, GRADIENT)
+    cdef double f, a, value, one_hot, total
+    cdef bint soft = job.target_code >= SOFT, single = job.single
+    cdef char *o
+    for i in range(raw.count):
+        f = piece.factor[i]
+        o = out + i * row_stride
+        if f == 0.0:
+            for k in range(job.classes):
+                put_number(o + k * job.gradient_stride, single, 0.0)
+            continue
+        k = piece.own[i]
+        one_hot = 0.0 if soft else (1.0 - job.smoothing) * piece.weight[i]
+        if job.own_label:
+            put_number(o + k * job.gradient_stride, single, f * (one_hot * of.lost[i]))
+            continue
+        if not soft and (piece.label[i] != k or not piece.gap[i] < LN2):
+            o += piece.label[i] * job.gradient_stride
+            value = load_one(o, F32 if single else F64)
+            put_number(o, single, value - f * one_hot)
+            o = out + i * row_stride
+        if piece.gap[i] < LN2:
+            # A0 s - a would cancel there
+            a = job.smoothing / <double>job.classes
+            if soft:
+                a = fx_fma(
+                    load_one(
+                        piece.target.p + i * piece.target.row_stride + k * piece.target.class_stride, piece.target.kind
+                    ),
+                    1.0 - job.smoothing, a,
+                )
+            if job.weights != NULL:
+                a = a * job.weights[k]
+            if piece.label[i] == k:
+                a = a + one_hot
+            total = of.total[i]
+            put_number(o + k * job.gradient_stride, single, f * ((total - a) * (1.0 + of.lost[i]) + a * of.lost[i]))
 
 
 cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw, vec like) noexcept nogil:
@@ -100,7 +124,7 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
     cdef vec scale[FX_NI]
     cdef vec inverse, inverse_lo
     cdef vd a
-    cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64, shared = job.target_code < SOFT
+    cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64
     cdef bint plain = soft and job.weights == NULL and job.smoothing == 0.0
     cdef Py_ssize_t w = width(like), size = sizeof(vec) // w, lanes = piece.x.lanes, x_step = 0, a_step = 0
     cdef Py_ssize_t n = job.classes, row_stride = stride_of(job, GRADIENT), out_step
@@ -142,23 +166,22 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
                         if soft:
                             a = doubles_at(t + (h + k) * a_step + i * (8 if a_wide else 4), a_wide)
                             if not plain:
-                                a = vd_fma(a, vd_splat((1.0 - job.smoothing) * weight), vd_splat(share * weight))
+                                a = vd_fma(a, vd_splat(1.0 - job.smoothing), vd_splat(share)) * weight
                         else:
                             a = vd_splat(share * weight if share != 0.0 else 0.0)
                         if vec is vf:
-                            a = gradient_at(
-                                piece, &of, i, j + h + k, vd_load_f32(<char *>&e[k] + u * FX_VD * 4), a, shared
+                            a = vd_load(piece.factor + i) * vd_fma(
+                                vd_load(of.total + i), vd_load_f32(<char *>&e[k] + u * FX_VD * 4), -a
                             )
                             vd_store_f32(o + (h + k) * out_step + i * 4, a)
                         else:
-                            vd_store(
-                                o + (h + k) * out_step + i * 8,
-                                gradient_at(piece, &of, i, j + h + k, e[k], a, shared),
-                            )
+                            a = vd_load(piece.factor + i) * vd_fma(vd_load(of.total + i), e[k], -a)
+                            vd_store(o + (h + k) * out_step + i * 8, a)
         if not direct:
             put_columns(
                 <char *>result, size, some, raw.count, out + j * job.gradient_stride, job.gradient_stride, row_stride
             )
+    put_exceptions(job, piece, &of, raw, out)
 
 
 cdef void write_lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw) noexcept nogil:
