@@ -68,7 +68,7 @@ cdef inline void prepare_gradients(
         set_lane(out.magic, i, (FX_MAGIC_F + 127.0 if vec is vf else FX_MAGIC_D + 1023.0) - c[i], like)
         set_lane(out.inverse, i, inverse[i], like)
         set_lane(out.inverse_lo, i, inverse_lo[i], like)
-        set_lane(out.shift, i, shift[i], like)
+        set_lane(out.shift, i, shift[i], like)  # float32 rows that want one are odd
 
 
 cdef void put_exceptions(
@@ -122,8 +122,11 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
     cdef vec x[FX_NI]
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
-    cdef vec inverse, inverse_lo
+    cdef vec inverse, inverse_lo, floor_, magic, shift
+    cdef vd factor[2]
+    cdef vd total[2]
     cdef vd a
+    cdef const double *weights = job.weights
     cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64
     cdef bint plain = soft and job.weights == NULL and job.smoothing == 0.0
     cdef Py_ssize_t w = width(like), size = sizeof(vec) // w, lanes = piece.x.lanes, x_step = 0, a_step = 0
@@ -134,7 +137,7 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
     cdef char *o
     cdef char *out = job.gradient + offset_of(&job.layout, GRADIENT, piece.row)
     cdef bint direct = row_stride == size and raw.count == lanes
-    cdef double share = job.smoothing / <double>job.classes, weight
+    cdef double share = job.smoothing / <double>job.classes, left = 1.0 - job.smoothing, weight
     prepare_gradients(job, piece, raw, &of, like)
     for b in range((n + COLUMN_BLOCK - 1) // COLUMN_BLOCK):
         j = b * COLUMN_BLOCK
@@ -147,35 +150,38 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
         for v in range(lanes // w):
             inverse = load(<char *>of.inverse + v * sizeof(vec), native(like), like)
             inverse_lo = load(<char *>of.inverse_lo + v * sizeof(vec), native(like), like)
+            floor_ = load(<char *>of.floor_ + v * sizeof(vec), native(like), like)
+            magic = load(<char *>of.magic + v * sizeof(vec), native(like), like)
+            shift = load(<char *>of.shift + v * sizeof(vec), native(like), like)
+            for u in range(w // FX_VD):
+                factor[u] = vd_load(piece.factor + v * w + u * FX_VD)
+                total[u] = vd_load(of.total + v * w + u * FX_VD)
             for g in range((some + FX_NI - 1) // FX_NI):
                 h = g * FX_NI
                 for k in range(FX_NI):
                     i = min(h + k, some - 1)
-                    x[k] = vmax(
-                        load(<char *>of.floor_ + v * sizeof(vec), native(like), like),
-                        load(p + i * x_step + v * sizeof(vec), native(like), like)
-                        - load(<char *>of.shift + v * sizeof(vec), native(like), like),
-                    )
-                vexp(x, load(<char *>of.magic + v * sizeof(vec), native(like), like), FX_LESS_ONE, e, scale)
+                    x[k] = load(p + i * x_step + v * sizeof(vec), native(like), like)
+                    if vec is vd:
+                        x[k] = x[k] - shift
+                    x[k] = vmax(floor_, x[k])
+                vexp(x, magic, FX_LESS_ONE, e, scale)
                 for k in range(min(FX_NI, some - h)):
                     # as outputs.pxi has the softmax
                     e[k] = (inverse + vfma(e[k], inverse, vfma(e[k], inverse_lo, inverse_lo))) * scale[k]
-                    weight = 1.0 if job.weights == NULL else job.weights[j + h + k]
+                    weight = 1.0 if weights == NULL else weights[j + h + k]
                     for u in range(w // FX_VD):
                         i = v * w + u * FX_VD
                         if soft:
                             a = doubles_at(t + (h + k) * a_step + i * (8 if a_wide else 4), a_wide)
                             if not plain:
-                                a = vd_fma(a, vd_splat(1.0 - job.smoothing), vd_splat(share)) * weight
+                                a = vd_fma(a, vd_splat(left), vd_splat(share)) * weight
                         else:
                             a = vd_splat(share * weight if share != 0.0 else 0.0)
                         if vec is vf:
-                            a = vd_load(piece.factor + i) * vd_fma(
-                                vd_load(of.total + i), vd_load_f32(<char *>&e[k] + u * FX_VD * 4), -a
-                            )
+                            a = factor[u] * vd_fma(total[u], vd_load_f32(<char *>&e[k] + u * FX_VD * 4), -a)
                             vd_store_f32(o + (h + k) * out_step + i * 4, a)
                         else:
-                            a = vd_load(piece.factor + i) * vd_fma(vd_load(of.total + i), e[k], -a)
+                            a = factor[u] * vd_fma(total[u], e[k], -a)
                             vd_store(o + (h + k) * out_step + i * 8, a)
         if not direct:
             put_columns(

@@ -366,3 +366,58 @@ cdef int64_t score_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count)
         if piece.odd[i]:
             counts += score_row(job, row + i)
     return counts
+
+
+cdef void part_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s) noexcept nogil:
+    """Segment s of neighbouring rows into their parts, where a row has several."""
+    cdef LanePiece piece
+    cdef Pixels pixels
+    cdef TargetPart *part
+    cdef const char *x
+    cdef Py_ssize_t first = s * SEGMENT, n = min(SEGMENT, job.classes - s * SEGMENT), i
+    cdef bint odd
+    read_targets(job, row, count, piece.label, piece.status)
+    set_columns(
+        &piece.x, job.x + offset_of(&job.layout, X, row) + first * job.class_stride, job.kind, job.class_stride,
+        stride_of(job, X), count,
+    )
+    if job.own_label:
+        for i in range(count):
+            piece.own[i] = piece.label[i] - first if piece.label[i] >= 0 else -1
+    elif not job.probabilities:  # which go row by row
+        any_find_tops(&piece.x, n, piece.own, piece.top)
+        if job.target_code >= SOFT:
+            set_columns(
+                &piece.target, job.target + offset_of(&job.layout, TARGET, row) + first * job.target_stride,
+                job.target_code - SOFT, job.target_stride, stride_of(job, TARGET), count,
+            )
+        any_add_lanes(job, &piece, first, n)
+    if not job.probabilities:
+        any_pixel_segment(
+            piece.x.p, piece.x.kind, piece.x.class_stride, piece.x.row_stride, n, count, piece.own, &pixels
+        )
+    for i in range(count):
+        if piece.status[i] != USED:
+            continue
+        part = &job.parts[(row + i - job.row0) * job.segments + s]
+        x = piece.x.p + i * piece.x.row_stride
+        odd = job.probabilities
+        if not job.own_label:
+            odd = odd or pixels.c[i] == ODD or not -INFINITY < piece.a1[i] + piece.a0[i] < INFINITY
+        if odd:
+            target_segment(
+                job, x - first * job.class_stride, job.target + offset_of(&job.layout, TARGET, row + i), s,
+                piece.label[i], part,
+            )
+            continue
+        part.bad = False
+        partial_of(&pixels, i, x, job.kind, job.class_stride, n, piece.own[i], &part.rest)
+        if job.own_label:
+            part.k = piece.label[i]
+            continue
+        part.k = first + piece.own[i]
+        part.own = piece.top[i]
+        part.a0 = piece.a0[i]
+        part.a0_lo = piece.a0_lo[i]
+        part.a1 = piece.a1[i]
+        part.a1_lo = piece.a1_lo[i]
