@@ -97,8 +97,9 @@ cdef void bring_columns(const Columns *c, Py_ssize_t j, Py_ssize_t n, char *b, P
         copy_elements(p + done * c.row_stride, 4, c.class_stride, c.row_stride, n, c.count - done, b + 4 * done, step)
     else:
         copy_elements(p, 8, c.class_stride, c.row_stride, n, c.count, b, step)
-    for k in range(n):
-        memset(b + k * step + c.count * size, 0, (c.lanes - c.count) * size)
+    if c.count < c.lanes:
+        for k in range(n):
+            memset(b + k * step + c.count * size, 0, (c.lanes - c.count) * size)
 
 
 cdef inline const char *block_of(

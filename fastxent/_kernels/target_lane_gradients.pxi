@@ -7,10 +7,8 @@ cdef struct LaneGradient:
     double inverse[LANES]
     double inverse_lo[LANES]
     double shift[LANES]
-    double own[LANES]          # the class whose gap is known
-    double lost[LANES]         # expm1(-gap) there
-    double label[LANES]
-    double one_hot[LANES]      # what the label has beside its share of the smoothing
+    double lost[LANES]         # expm1(-gap)
+    double total[LANES]        # A0
 
 
 cdef inline void set_lane(double *lanes, Py_ssize_t i, double x, vec like) noexcept nogil:
@@ -52,9 +50,7 @@ cdef inline void prepare_gradients(
             vd_store(inverse + i + v * FX_VD, y[v] * scale[v])
     for i in range(lanes):
         shift[i] = inverse_lo[i] = 0.0
-        out.own[i] = <double>piece.own[i]
-        out.label[i] = <double>piece.label[i] if i < raw.count else -1.0
-        out.one_hot[i] = (1.0 - job.smoothing) * piece.weight[i] if i < raw.count else 0.0
+        out.total[i] = piece.a0[i] + piece.a0_lo[i]
         if vec is vd:
             if i < raw.count:
                 row.hi = piece.hi[i]
@@ -72,22 +68,50 @@ cdef inline void prepare_gradients(
         set_lane(out.magic, i, (FX_MAGIC_F + 127.0 if vec is vf else FX_MAGIC_D + 1023.0) - c[i], like)
         set_lane(out.inverse, i, inverse[i], like)
         set_lane(out.inverse_lo, i, inverse_lo[i], like)
-        set_lane(out.shift, i, shift[i], like)
+        set_lane(out.shift, i, shift[i], like)  # float32 rows that want one are odd
 
 
-cdef inline vd gradient_at(
-    const LanePiece *piece, const LaneGradient *of, Py_ssize_t i, Py_ssize_t j, vd s, vd a, bint shared
+cdef void put_exceptions(
+    const TargetJob *job, const LanePiece *piece, const LaneGradient *of, const Columns *raw, char *out
 ) noexcept nogil:
-    """f (A0 s - a) of FX_VD rows from row i on, at class j; `shared`: their labels have more than `a`."""
-    cdef vd here = vd_splat(<double>j), f = vd_load(piece.factor + i), zero = vd_splat(0), lost
-    cdef vd all_ = vd_load(piece.a0 + i) + vd_load(piece.a0_lo + i)
-    if shared:
-        a = a + vd_pick(vd_eq(vd_load(of.label + i), here), vd_load(of.one_hot + i), zero)
-    lost = vd_load(of.lost + i)
-    s = vd_pick(
-        vd_eq(vd_load(of.own + i), here), vd_fma(all_ - a, vd_splat(1) + lost, a * lost), vd_fma(all_, s, -a)
-    )
-    return vd_pick(vd_eq(f, zero), zero, f * s)
+    """What is not f (A0 s - a): zeros of rows that count nothing, and the classes of the label and of the known gap."""
+    cdef Py_ssize_t i, k, row_stride = stride_of(job, GRADIENT)
+    cdef double f, a, value, one_hot, total
+    cdef bint soft = job.target_code >= SOFT, single = job.single
+    cdef char *o
+    for i in range(raw.count):
+        f = piece.factor[i]
+        o = out + i * row_stride
+        if f == 0.0:
+            for k in range(job.classes):
+                put_number(o + k * job.gradient_stride, single, 0.0)
+            continue
+        k = piece.own[i]
+        one_hot = 0.0 if soft else (1.0 - job.smoothing) * piece.weight[i]
+        if job.own_label:
+            put_number(o + k * job.gradient_stride, single, f * (one_hot * of.lost[i]))
+            continue
+        if not soft and (piece.label[i] != k or not piece.gap[i] < LN2):
+            o += piece.label[i] * job.gradient_stride
+            value = load_one(o, F32 if single else F64)
+            put_number(o, single, value - f * one_hot)
+            o = out + i * row_stride
+        if piece.gap[i] < LN2:
+            # A0 s - a would cancel there
+            a = job.smoothing / <double>job.classes
+            if soft:
+                a = fx_fma(
+                    load_one(
+                        piece.target.p + i * piece.target.row_stride + k * piece.target.class_stride, piece.target.kind
+                    ),
+                    1.0 - job.smoothing, a,
+                )
+            if job.weights != NULL:
+                a = a * job.weights[k]
+            if piece.label[i] == k:
+                a = a + one_hot
+            total = of.total[i]
+            put_number(o + k * job.gradient_stride, single, f * ((total - a) * (1.0 + of.lost[i]) + a * of.lost[i]))
 
 
 cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw, vec like) noexcept nogil:
@@ -98,9 +122,12 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
     cdef vec x[FX_NI]
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
-    cdef vec inverse, inverse_lo
+    cdef vec inverse, inverse_lo, floor_, magic, shift
+    cdef vd factor[2]
+    cdef vd total[2]
     cdef vd a
-    cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64, shared = job.target_code < SOFT
+    cdef const double *weights = job.weights
+    cdef bint soft = job.target_code >= SOFT, a_wide = job.target_code == SOFT + F64
     cdef bint plain = soft and job.weights == NULL and job.smoothing == 0.0
     cdef Py_ssize_t w = width(like), size = sizeof(vec) // w, lanes = piece.x.lanes, x_step = 0, a_step = 0
     cdef Py_ssize_t n = job.classes, row_stride = stride_of(job, GRADIENT), out_step
@@ -110,7 +137,7 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
     cdef char *o
     cdef char *out = job.gradient + offset_of(&job.layout, GRADIENT, piece.row)
     cdef bint direct = row_stride == size and raw.count == lanes
-    cdef double share = job.smoothing / <double>job.classes, weight
+    cdef double share = job.smoothing / <double>job.classes, left = 1.0 - job.smoothing, weight
     prepare_gradients(job, piece, raw, &of, like)
     for b in range((n + COLUMN_BLOCK - 1) // COLUMN_BLOCK):
         j = b * COLUMN_BLOCK
@@ -123,42 +150,44 @@ cdef inline void lane_gradients(const TargetJob *job, LanePiece *piece, const Co
         for v in range(lanes // w):
             inverse = load(<char *>of.inverse + v * sizeof(vec), native(like), like)
             inverse_lo = load(<char *>of.inverse_lo + v * sizeof(vec), native(like), like)
+            floor_ = load(<char *>of.floor_ + v * sizeof(vec), native(like), like)
+            magic = load(<char *>of.magic + v * sizeof(vec), native(like), like)
+            shift = load(<char *>of.shift + v * sizeof(vec), native(like), like)
+            for u in range(w // FX_VD):
+                factor[u] = vd_load(piece.factor + v * w + u * FX_VD)
+                total[u] = vd_load(of.total + v * w + u * FX_VD)
             for g in range((some + FX_NI - 1) // FX_NI):
                 h = g * FX_NI
                 for k in range(FX_NI):
                     i = min(h + k, some - 1)
-                    x[k] = vmax(
-                        load(<char *>of.floor_ + v * sizeof(vec), native(like), like),
-                        load(p + i * x_step + v * sizeof(vec), native(like), like)
-                        - load(<char *>of.shift + v * sizeof(vec), native(like), like),
-                    )
-                vexp(x, load(<char *>of.magic + v * sizeof(vec), native(like), like), FX_LESS_ONE, e, scale)
+                    x[k] = load(p + i * x_step + v * sizeof(vec), native(like), like)
+                    if vec is vd:
+                        x[k] = x[k] - shift
+                    x[k] = vmax(floor_, x[k])
+                vexp(x, magic, FX_LESS_ONE, e, scale)
                 for k in range(min(FX_NI, some - h)):
                     # as outputs.pxi has the softmax
                     e[k] = (inverse + vfma(e[k], inverse, vfma(e[k], inverse_lo, inverse_lo))) * scale[k]
-                    weight = 1.0 if job.weights == NULL else job.weights[j + h + k]
+                    weight = 1.0 if weights == NULL else weights[j + h + k]
                     for u in range(w // FX_VD):
                         i = v * w + u * FX_VD
                         if soft:
                             a = doubles_at(t + (h + k) * a_step + i * (8 if a_wide else 4), a_wide)
                             if not plain:
-                                a = vd_fma(a, vd_splat((1.0 - job.smoothing) * weight), vd_splat(share * weight))
+                                a = vd_fma(a, vd_splat(left), vd_splat(share)) * weight
                         else:
                             a = vd_splat(share * weight if share != 0.0 else 0.0)
                         if vec is vf:
-                            a = gradient_at(
-                                piece, &of, i, j + h + k, vd_load_f32(<char *>&e[k] + u * FX_VD * 4), a, shared
-                            )
+                            a = factor[u] * vd_fma(total[u], vd_load_f32(<char *>&e[k] + u * FX_VD * 4), -a)
                             vd_store_f32(o + (h + k) * out_step + i * 4, a)
                         else:
-                            vd_store(
-                                o + (h + k) * out_step + i * 8,
-                                gradient_at(piece, &of, i, j + h + k, e[k], a, shared),
-                            )
+                            a = factor[u] * vd_fma(total[u], e[k], -a)
+                            vd_store(o + (h + k) * out_step + i * 8, a)
         if not direct:
             put_columns(
                 <char *>result, size, some, raw.count, out + j * job.gradient_stride, job.gradient_stride, row_stride
             )
+    put_exceptions(job, piece, &of, raw, out)
 
 
 cdef void write_lane_gradients(const TargetJob *job, LanePiece *piece, const Columns *raw) noexcept nogil:

@@ -136,8 +136,7 @@ cdef inline void add_lanes(
     """A0 and A1 of the columns [first, first + n)."""
     cdef double xs[COLUMN_BLOCK * LANES]
     cdef double as_[COLUMN_BLOCK * LANES]
-    cdef double scale[COLUMN_BLOCK]
-    cdef double shift[COLUMN_BLOCK]
+    cdef double weights[COLUMN_BLOCK]
     cdef vec top_e[FX_PIXEL_VECTORS]
     cdef vec top_l[FX_PIXEL_VECTORS]
     cdef vec y[FX_NI]
@@ -149,7 +148,7 @@ cdef inline void add_lanes(
     cdef bint plain = soft and job.weights == NULL and job.smoothing == 0.0
     cdef const char *p
     cdef const char *t = NULL
-    cdef double share = job.smoothing / <double>job.classes, weight
+    cdef double share = job.smoothing / <double>job.classes
     memset(piece.a0, 0, lanes * 8)
     memset(piece.a0_lo, 0, lanes * 8)
     memset(piece.a1, 0, lanes * 8)
@@ -176,9 +175,7 @@ cdef inline void add_lanes(
         if soft:
             t = block_of(&piece.target, j, some, <char *>as_, &a_step)
         for k in range(some):
-            weight = 1.0 if job.weights == NULL else job.weights[first + j + k]
-            scale[k] = (1.0 - job.smoothing) * weight
-            shift[k] = share * weight if share != 0.0 else 0.0
+            weights[k] = 1.0 if job.weights == NULL else job.weights[first + j + k]
         for v in range(lanes // FX_VD):
             i = v * FX_VD
             a0 = vd_splat(0)
@@ -188,9 +185,9 @@ cdef inline void add_lanes(
                 if soft:
                     a = doubles_at(t + k * a_step + i * a_size, a_wide)
                     if not plain:
-                        a = vd_fma(a, vd_splat(scale[k]), vd_splat(shift[k]))
+                        a = vd_fma(a, vd_splat(1.0 - job.smoothing), vd_splat(share)) * weights[k]
                 else:
-                    a = vd_splat(shift[k])
+                    a = vd_splat(share) * weights[k]
                 add_term(doubles_at(p + k * x_step + i * size, size == 8), a, top_4, &a0, &a1)
             vd_flush(piece.a0 + i, piece.a0_lo + i, a0)
             vd_flush(piece.a1 + i, piece.a1_lo + i, a1)
@@ -260,17 +257,71 @@ cdef void gaps_of_lanes(
         piece.odd[i] = not piece.gap[i] < ODD
 
 
+cdef void finish_lanes(const TargetJob *job, LanePiece *piece, const Columns *raw, double *loss) noexcept nogil:
+    """Losses, weights of the rows and factors of their gradients; odd ones are not yet known."""
+    cdef const char *samples = NULL
+    cdef double sample = 1.0, w = 1.0, lost, x_label
+    cdef Py_ssize_t i, stride = stride_of(job, SAMPLE), row = piece.row
+    cdef bint labels = job.target_code < SOFT
+    if job.sample != NULL:
+        samples = job.sample + offset_of(&job.layout, SAMPLE, row)
+    if not job.own_label:
+        for i in range(raw.count):
+            loss[i] = 4.0 * (piece.a1[i] + (piece.a1_lo[i] + 0.25 * (piece.gap[i] * (piece.a0[i] + piece.a0_lo[i]))))
+    if not labels and samples == NULL:
+        for i in range(raw.count):
+            piece.factor[i] = 1.0
+            piece.odd[i] = piece.odd[i] or not -INFINITY < loss[i] < INFINITY
+            if job.row_weights != NULL:
+                job.row_weights[row + i - job.row0] = 1.0
+    else:
+        for i in range(raw.count):
+            if samples != NULL:
+                sample = load_one(samples + i * stride, job.sample_kind)
+            if job.weights != NULL and labels:
+                w = job.weights[max(piece.label[i], 0)]
+            if job.own_label:
+                piece.a0[i] = w
+                piece.a0_lo[i] = 0.0
+                loss[i] = w * piece.gap[i]
+                if not job.probabilities and job.gradient == NULL:
+                    # a loss that is no finite number is as good as another
+                    piece.odd[i] = False
+            else:
+                if piece.label[i] >= 0 and w != 0.0 and job.smoothing != 1.0:
+                    x_label = load_one(raw.p + i * raw.row_stride + piece.label[i] * raw.class_stride, raw.kind)
+                    lost = (1.0 - job.smoothing) * w
+                    loss[i] = loss[i] + 4.0 * (
+                        lost * (log_between(job, piece.top[i], x_label) + 0.25 * piece.gap[i])
+                    )
+                    two_sum(piece.a0[i], lost, &piece.a0[i], &lost)
+                    piece.a0_lo[i] = piece.a0_lo[i] + lost
+                piece.odd[i] = piece.odd[i] or not -INFINITY < loss[i] < INFINITY
+            piece.weight[i] = w
+            piece.factor[i] = sample
+            loss[i] = loss[i] * sample
+            if piece.status[i] != USED or sample == 0.0 or (w == 0.0 and job.own_label):
+                # such a row counts nothing, whatever its logits
+                piece.factor[i] = loss[i] = 0.0
+                piece.odd[i] = False
+            if job.row_weights != NULL:
+                job.row_weights[row + i - job.row0] = sample * w if piece.status[i] == USED else 0.0
+    if job.gradient != NULL:
+        for i in range(raw.count):
+            piece.factor[i] = piece.factor[i] / job.denominator / job.temperature
+
+
 cdef int64_t score_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count) noexcept nogil:
     """Score neighbouring rows of one segment; give their counts."""
     cdef LanePiece piece
     cdef double held[HELD_DOUBLES]
     cdef Columns raw
-    cdef double loss, sample, w, lost
+    cdef double loss[LANES]
+    cdef float narrow
     cdef int64_t counts = 0
     cdef Py_ssize_t i, n = job.classes, step
-    cdef bint soft = job.target_code >= SOFT, nothing
+    cdef bint soft = job.target_code >= SOFT
     cdef char *place
-    cdef const char *samples
     piece.row = row
     set_columns(
         &raw, job.x + offset_of(&job.layout, X, row), job.kind, job.class_stride, stride_of(job, X), count
@@ -297,44 +348,76 @@ cdef int64_t score_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count)
     gaps_of_lanes(job, &piece, &raw, n)
     if not job.own_label:
         any_add_lanes(job, &piece, 0, n)
+    finish_lanes(job, &piece, &raw, loss)
     place = place_of_loss(job, row)
     step = place_of_loss(job, row + 1) - place if count > 1 else 0
-    samples = NULL if job.sample == NULL else job.sample + offset_of(&job.layout, SAMPLE, row)
+    if job.single:
+        for i in range(count):
+            narrow = <float>loss[i]
+            memcpy(place + i * step, &narrow, 4)
+    else:
+        for i in range(count):
+            memcpy(place + i * step, &loss[i], 8)
     for i in range(count):
-        sample = 1.0 if samples == NULL else load_one(samples + i * stride_of(job, SAMPLE), job.sample_kind)
-        w = 1.0 if job.weights == NULL or piece.label[i] < 0 else job.weights[piece.label[i]]
-        nothing = piece.status[i] != USED or sample == 0.0 or (w == 0.0 and job.own_label)
-        if job.own_label:
-            piece.a0[i] = w
-            piece.a0_lo[i] = 0.0
-            if not job.probabilities and job.gradient == NULL:
-                # a loss that is no finite number is as good as another
-                piece.odd[i] = False
-            loss = w * piece.gap[i]
-        else:
-            loss = 4.0 * (piece.a1[i] + (piece.a1_lo[i] + 0.25 * (piece.gap[i] * (piece.a0[i] + piece.a0_lo[i]))))
-            if piece.label[i] >= 0 and w != 0.0 and job.smoothing != 1.0:
-                loss = loss + 4.0 * ((1.0 - job.smoothing) * w * (
-                    log_between(
-                        job, piece.top[i],
-                        load_one(raw.p + i * raw.row_stride + piece.label[i] * raw.class_stride, raw.kind),
-                    ) + 0.25 * piece.gap[i]
-                ))
-                two_sum(piece.a0[i], (1.0 - job.smoothing) * w, &piece.a0[i], &lost)
-                piece.a0_lo[i] = piece.a0_lo[i] + lost
-            piece.odd[i] = piece.odd[i] or not -INFINITY < loss < INFINITY
-        if job.row_weights != NULL:
-            job.row_weights[row + i - job.row0] = sample * w if piece.status[i] == USED else 0.0
         counts += count_of(piece.status[i])
-        piece.weight[i] = w
-        piece.factor[i] = 0.0 if nothing else sample / job.denominator / job.temperature
-        if nothing:
-            piece.odd[i] = False
-        if not piece.odd[i]:
-            put_number(place + i * step, job.single, 0.0 if nothing else sample * loss)
     if job.gradient != NULL:
         write_lane_gradients(job, &piece, &raw)
     for i in range(count):
         if piece.odd[i]:
             counts += score_row(job, row + i)
     return counts
+
+
+cdef void part_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s) noexcept nogil:
+    """Segment s of neighbouring rows into their parts, where a row has several."""
+    cdef LanePiece piece
+    cdef Pixels pixels
+    cdef TargetPart *part
+    cdef const char *x
+    cdef Py_ssize_t first = s * SEGMENT, n = min(SEGMENT, job.classes - s * SEGMENT), i
+    cdef bint odd
+    read_targets(job, row, count, piece.label, piece.status)
+    set_columns(
+        &piece.x, job.x + offset_of(&job.layout, X, row) + first * job.class_stride, job.kind, job.class_stride,
+        stride_of(job, X), count,
+    )
+    if job.own_label:
+        for i in range(count):
+            piece.own[i] = piece.label[i] - first if piece.label[i] >= 0 else -1
+    elif not job.probabilities:  # which go row by row
+        any_find_tops(&piece.x, n, piece.own, piece.top)
+        if job.target_code >= SOFT:
+            set_columns(
+                &piece.target, job.target + offset_of(&job.layout, TARGET, row) + first * job.target_stride,
+                job.target_code - SOFT, job.target_stride, stride_of(job, TARGET), count,
+            )
+        any_add_lanes(job, &piece, first, n)
+    if not job.probabilities:
+        any_pixel_segment(
+            piece.x.p, piece.x.kind, piece.x.class_stride, piece.x.row_stride, n, count, piece.own, &pixels
+        )
+    for i in range(count):
+        if piece.status[i] != USED:
+            continue
+        part = &job.parts[(row + i - job.row0) * job.segments + s]
+        x = piece.x.p + i * piece.x.row_stride
+        odd = job.probabilities
+        if not job.own_label:
+            odd = odd or pixels.c[i] == ODD or not -INFINITY < piece.a1[i] + piece.a0[i] < INFINITY
+        if odd:
+            target_segment(
+                job, x - first * job.class_stride, job.target + offset_of(&job.layout, TARGET, row + i), s,
+                piece.label[i], part,
+            )
+            continue
+        part.bad = False
+        partial_of(&pixels, i, x, job.kind, job.class_stride, n, piece.own[i], &part.rest)
+        if job.own_label:
+            part.k = piece.label[i]
+            continue
+        part.k = first + piece.own[i]
+        part.own = piece.top[i]
+        part.a0 = piece.a0[i]
+        part.a0_lo = piece.a0_lo[i]
+        part.a1 = piece.a1[i]
+        part.a1_lo = piece.a1_lo[i]

@@ -85,19 +85,19 @@ cdef void target_terms(
     if not -INFINITY < top < INFINITY:
         top = 0.0  # nothing but -inf, whose terms are 0 or infinite; a row with NaN or +inf is lost
     out.a0 = out.a0_lo = out.a1 = out.a1_lo = 0.0
+    memset(sums, 0, sizeof(sums))
     while j < n:
         some = min(TERMS, n - j)
         p = run_at(x + j * job.class_stride, job.kind, job.class_stride, some, <char *>xs)
         a = target_run(job, target + j * job.target_stride, first + j, some, <char *>as_, &a_wide)
-        memset(sums, 0, sizeof(sums))
         if job.probabilities:
             any_log_run(p, wide, some, top, <char *>xs)
             any_add_run(<char *>xs, wide, a, a_wide, (some + 15) // 16, 0.0, sums)
         else:
             any_add_run(p, wide, a, a_wide, (some + 15) // 16, top, sums)
-        add_pairs(sums, &out.a0, &out.a0_lo)
-        add_pairs(sums + 16, &out.a1, &out.a1_lo)
         j += some
+    add_pairs(sums, &out.a0, &out.a0_lo)
+    add_pairs(sums + 16, &out.a1, &out.a1_lo)
 
 
 cdef const char *target_run(
@@ -108,27 +108,32 @@ cdef const char *target_run(
     cdef double given[TERMS]
     cdef const double *w = NULL if job.weights == NULL else job.weights + first
     cdef double share = job.smoothing / <double>job.classes, left = 1.0 - job.smoothing
+    cdef double some[8]
+    cdef vd y, v, fill = vd_splat(share)
     cdef Py_ssize_t i
-    cdef bint soft = job.target_code >= SOFT
+    cdef bint soft = job.target_code >= SOFT, double_ = job.target_code == SOFT + F64
     wide[0] = True
+    memset(some, 0, sizeof(some))
     if soft and w == NULL and job.smoothing == 0.0:
-        wide[0] = job.target_code == SOFT + F64
+        wide[0] = double_
         return run_at(target, job.target_code - SOFT, job.target_stride, n, buffer)
     if soft:
         gather_columns(target, job.target_code - SOFT, job.target_stride, n, <char *>given)
-        if job.target_code == SOFT + F64:
-            for i in range(n):
-                a[i] = fx_fma(given[i], left, share)
-        else:
-            for i in range(n):
-                a[i] = fx_fma(<double>(<float *>given)[i], left, share)
-    else:
-        for i in range(n):
-            a[i] = share
-    if w != NULL:
-        for i in range(n):
+    i = 0
+    while i < n:
+        y = fill
+        if soft:
+            y = vd_fma(doubles_at(<char *>given + i * (8 if double_ else 4), double_), vd_splat(left), fill)
+        if w != NULL:
             # 0 also where the weight is NaN or infinite
-            a[i] = a[i] * w[i] if a[i] != 0.0 else 0.0
+            if i + FX_VD <= n:
+                v = vd_load(w + i)
+            else:
+                memcpy(some, w + i, (n - i) * 8)
+                v = vd_load(some)
+            y = vd_pick(vd_eq(y, vd_splat(0)), vd_splat(0), y * v)
+        vd_store(a + i, y)
+        i += FX_VD
     for i in range(n, (n + 15) // 16 * 16):
         a[i] = 0.0
     return buffer
@@ -181,9 +186,18 @@ cdef double log_between(const TargetJob *job, double high, double low) noexcept 
     return 0.25 * (<double>(n - e) * FX_LN2_33 + fx_fma(<double>(n - e), FX_LN2_REST, y))
 
 
+cdef void add_element(Partial *p, double x) noexcept nogil:
+    """Add e^x to a sum."""
+    cdef Partial one
+    memset(&one, 0, sizeof(one))
+    one.s = 1.0
+    one.shift = one.top = x
+    one.argmax = -1
+    merge(p, &one, 0)
+
+
 cdef void raise_top(const TargetJob *job, TargetPart *p, double top) noexcept nogil:
     """Give A1 a larger top, and the class that was left out back to the sum."""
-    cdef Partial one
     cdef double lost
     if p.a0 != 0.0:
         p.a1_lo = p.a1_lo + p.a0_lo * log_between(job, top, top_of_part(p))
@@ -196,11 +210,7 @@ cdef void raise_top(const TargetJob *job, TargetPart *p, double top) noexcept no
             p.rest.s_lo = p.rest.s_lo + lost
             p.rest.top = max(p.rest.top, p.own)
         else:
-            memset(&one, 0, sizeof(one))
-            one.s = 1.0
-            one.shift = one.top = p.own
-            one.argmax = -1
-            merge(&p.rest, &one, 0)
+            add_element(&p.rest, p.own)
         p.k = -1
 
 
@@ -276,15 +286,13 @@ cdef double surprise_of(double others, double q) noexcept nogil:
 
 cdef void lse_with(const Partial *others, double own, double gap, double *hi, double *lo) noexcept nogil:
     """Log-sum-exp of all, from that of the others, and the element left out, whose lse - x is `gap`."""
-    cdef double lost
+    cdef Partial all_ = others[0]
     if gap < LN2:
         two_sum(own, gap, hi, lo)
         return
-    lse_of(others, hi, lo)
-    if gap < INFINITY:
-        # the others have more than half of it
-        two_sum(hi[0], log1p_(exp_(-((hi[0] - own) + lo[0]))), hi, &lost)
-        lo[0] = lo[0] + lost
+    if own > -INFINITY:
+        add_element(&all_, own)
+    lse_of(&all_, hi, lo)
 
 
 cdef double finish_target(

@@ -102,15 +102,17 @@ cdef int64_t target_rows_task(const TargetJob *job, Py_ssize_t task) noexcept no
     return counts
 
 
-cdef int64_t target_lanes_task(const TargetJob *job, Py_ssize_t task) noexcept nogil:
-    """Some pieces of neighbouring rows; a piece lies in one line."""
-    cdef Py_ssize_t piece, line, first, count
+cdef int64_t target_lanes_task(const TargetJob *job, int phase, Py_ssize_t task) noexcept nogil:
+    """Some pieces of neighbouring rows, or one segment of a piece; a piece lies in one line."""
+    cdef Py_ssize_t many = job.segment1 - job.segment0, piece, line, first, count
     cdef int64_t counts = 0
     for piece in range(task * job.pieces_a_task, (task + 1) * job.pieces_a_task):
-        line = job.row0 // job.inner + piece // job.pieces_a_line
-        first = max(job.row0, line * job.inner) + piece % job.pieces_a_line * job.rows_a_task
+        line = job.row0 // job.inner + piece // many // job.pieces_a_line
+        first = max(job.row0, line * job.inner) + piece // many % job.pieces_a_line * job.rows_a_task
         count = min(min(job.rows_a_task, job.row1 - first), (line + 1) * job.inner - first)
-        if count > 0:
+        if count > 0 and phase:
+            part_lanes(job, first, count, job.segment0 + piece % many)
+        elif count > 0:
             counts += score_lanes(job, first, count)
     return counts
 
@@ -118,10 +120,10 @@ cdef int64_t target_lanes_task(const TargetJob *job, Py_ssize_t task) noexcept n
 cdef int64_t target_task(const TargetJob *job, int phase, Py_ssize_t task) noexcept nogil:
     cdef uint64_t control = fx_fp_enter()
     cdef int64_t counts
-    if phase:
+    if job.in_lanes and phase <= 1:
+        counts = target_lanes_task(job, phase, task)
+    elif phase:
         counts = target_phase(job, phase, task)
-    elif job.in_lanes:
-        counts = target_lanes_task(job, task)
     else:
         counts = target_rows_task(job, task)
     fx_fp_leave(control)
@@ -141,28 +143,30 @@ cdef int64_t run_target_tasks(const TargetJob *job, int phase, Py_ssize_t tasks,
 
 
 cdef int64_t run_targets(TargetJob *job, int threads, bint writing) noexcept nogil:
-    cdef Py_ssize_t rows = job.row1 - job.row0, lines, most
-    cdef Py_ssize_t columns = job.segment1 - job.segment0
-    cdef int64_t counts
+    cdef Py_ssize_t rows = job.row1 - job.row0, columns = job.segment1 - job.segment0, lines, most, tasks
+    cdef Py_ssize_t classes = max(1, job.classes)
+    cdef int phase = 0
     if rows <= 0:
         return 0
-    if job.segments > 1 and not job.count_only:
-        if writing:
-            return run_target_tasks(job, 3, rows * columns, threads)
-        run_target_tasks(job, 1, rows * columns, threads)
-        return run_target_tasks(job, 2, rows, threads) if job.segment1 == job.segments else 0
-    if job.count_only or not job.in_lanes:
+    if job.count_only:
         job.in_lanes = False
-        job.rows_a_task = max(1, CHUNK // max(1, job.classes))
-        return run_target_tasks(job, 0, (rows + job.rows_a_task - 1) // job.rows_a_task, threads)
-    # as many rows as are held in a buffer, and not so few that a piece is hardly worth it
-    most = 8 * HELD_DOUBLES // (max(1, job.classes) * lane_size(job.kind)) // LANE_GROUP * LANE_GROUP
-    job.rows_a_task = LANES if most < 2 * LANE_GROUP else min(most, LANES)
-    lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
-    job.pieces_a_line = (min(job.inner, rows) + job.rows_a_task - 1) // job.rows_a_task
-    job.pieces_a_task = max(1, CHUNK // max(1, job.classes) // job.rows_a_task)
-    lines = (lines * job.pieces_a_line + job.pieces_a_task - 1) // job.pieces_a_task
-    return run_target_tasks(job, 0, lines, threads)
+    elif job.segments > 1:
+        phase = 3 if writing else 1
+    if job.in_lanes and not writing:
+        # as many rows as are held in a buffer, and not so few that a piece is hardly worth it
+        most = 8 * HELD_DOUBLES // (classes * lane_size(job.kind)) // LANE_GROUP * LANE_GROUP
+        job.rows_a_task = LANES if most < 2 * LANE_GROUP else min(most, LANES)
+        lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
+        job.pieces_a_line = (min(job.inner, rows) + job.rows_a_task - 1) // job.rows_a_task
+        job.pieces_a_task = 1 if phase else max(1, CHUNK // classes // job.rows_a_task)
+        tasks = (lines * job.pieces_a_line + job.pieces_a_task - 1) // job.pieces_a_task * columns
+    else:
+        job.rows_a_task = max(1, CHUNK // classes)
+        tasks = rows * columns if phase else (rows + job.rows_a_task - 1) // job.rows_a_task
+    if phase != 1:
+        return run_target_tasks(job, phase, tasks, threads)
+    run_target_tasks(job, 1, tasks, threads)
+    return run_target_tasks(job, 2, rows, threads) if job.segment1 == job.segments else 0
 
 
 cdef class Targets:

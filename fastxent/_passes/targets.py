@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import (
     BF16,
+    F64,
     Index,
     Labels,
     Logits,
@@ -145,10 +146,12 @@ def _blocks(x: Logits, axis: int, target: Labels | Logits, sample: Logits | None
         return
     rows = np.moveaxis(x.array, axis, -1)
     targets = np.moveaxis(target.array, axis, -1) if soft else target.array
+    # as `pieces` has it: whether the class axis is strided chooses the kernel
+    contiguous = x.array.dtype.kind in "uib" and x.kind == F64 or rows.shape[-1] <= 1 or rows.strides[-1] == rows.itemsize
     for index in batch_indices(rows.shape[:-1], rows.shape[-1]):
         block, goal = rows[index], targets[index]
         if x.convert is not None:
-            block = converted(x, block)
+            block = converted(x, block, contiguous)
         if isinstance(target, Logits) and target.convert is not None:
             goal = converted(target, goal)
         weights = None
