@@ -82,10 +82,9 @@ cdef inline void pick_labels(
 
 
 cdef Py_ssize_t pixel_losses(
-    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *values
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *x_label, double *values
 ) noexcept nogil:
-    """Losses side by side; ODD, and counted, for those that are left to do."""
-    cdef double x_label[FX_PIXELS]
+    """Losses side by side, and the labels' logits; ODD, and counted, for those that are left to do."""
     cdef Py_ssize_t i, stride = pixel_stride(job, X)
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
     # lanes behind the last row
@@ -113,6 +112,25 @@ cdef void put_many(const Job *job, Py_ssize_t row, Py_ssize_t count, const doubl
             put(job, place + i * step, values[i])
 
 
+cdef void many_stats(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, const double *x_label, const double *losses,
+    uint8_t *done,                 # out (FX_PIXELS,)
+) noexcept nogil:
+    """Everything about neighbouring narrow rows; which of them were done."""
+    cdef Moments moments
+    cdef Py_ssize_t i, some, lanes = LANE_BYTES // (8 if job.kind == F64 else 4), stride = pixel_stride(job, X)
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    for i in range((count + lanes - 1) // lanes):
+        some = min(lanes, count - i * lanes)
+        any_moments(
+            x + i * lanes * stride, job.kind, stride, job.classes, some, labels + i * lanes, x_label + i * lanes, &moments
+        )
+        stats_of_lanes(
+            &moments, labels + i * lanes, x_label + i * lanes, losses + i * lanes, job.single, some,
+            FX_FAR_D if job.kind == F64 else FX_FAR_F, &job.stats[row - job.row0 + i * lanes], done + i * lanes,
+        )
+
+
 cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *part, double loss) noexcept nogil:
     """Everything about a pixel: its loss to the bits that LOSS gives, the moments from another look at its row."""
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
@@ -135,7 +153,9 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef Normaliser norms[FX_PIXELS]
     cdef int64_t labels[FX_PIXELS]
     cdef uint8_t status[FX_PIXELS]
+    cdef double x_label[FX_PIXELS]
     cdef double values[FX_PIXELS]
+    cdef uint8_t done[FX_PIXELS]
     cdef int64_t counts = 0
     cdef bint counted
     cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X)
@@ -149,7 +169,7 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     sum_pixels(job, row, count, 0, labels, &pixels)
     left = count
     if job.label_code and (job.mode == LOSS or job.mode == STATS):
-        left = pixel_losses(job, row, count, labels, &pixels, values)
+        left = pixel_losses(job, row, count, labels, &pixels, x_label, values)
     elif job.single and job.mode == LSE:
         for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
             pixels.s[i] = 1.0
@@ -167,7 +187,13 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     if job.mode <= LOSS:
         place = place_of(job, row)
         step = place_of(job, row + 1) - place if count > 1 else 0
+    elif job.mode == STATS:
+        many_stats(job, row, count, labels, x_label, values, done)
     for i in range(count):
+        if job.mode == STATS and done[i] and labels[i] >= 0:
+            if job.status != NULL:
+                job.status[row + i - job.row0] = USED
+            continue
         if values[i] != ODD:
             if job.mode == LSE:
                 put(job, place + i * step, values[i])
