@@ -82,59 +82,71 @@ cdef void carry(int64_t *limbs) noexcept nogil:
         limbs[i + 1] += up
 
 
-cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
-    """Add n float32 (`single`) or float64 values that lie side by side."""
-    cdef double x[FAST_LANES]
-    cdef int64_t high[FAST_LANES]
-    cdef int64_t low[FAST_LANES]
-    cdef int64_t bits_high, bits_low, sum_high = 0, sum_low = 0
-    cdef double top = 402653184.0            # 1.5 2^28: its last place is 2^-24
-    cdef double rest = 1.430511474609375e-06  # 1.5 2^-20: its last place is 2^-72
-    cdef double a, b, r
+cdef inline void add_scaled(
+    int64_t *limbs, const char *values, bint single, Py_ssize_t n, double scale, int64_t bits
+) noexcept nogil:
+    """Add n float32 (`single`) or float64 values that lie side by side; the ordinary one is so after a factor 2^bits."""
+    cdef vl high[FAST_LANES]
+    cdef vl low[FAST_LANES]
+    cdef vl odd, wrong
+    cdef int64_t sum_high, sum_low
+    cdef vd top = vd_splat(402653184.0)             # 1.5 2^28: its last place is 2^-24
+    cdef vd rest = vd_splat(1.430511474609375e-06)  # 1.5 2^-20: its last place is 2^-72
+    cdef vd limit = vd_splat(67108864.0), factor = vd_splat(scale), none = vd_splat(0.0)
+    cdef vd a[FAST_LANES]
+    cdef vd b[FAST_LANES]
+    cdef vd x, r
     cdef Py_ssize_t i = 0, k, turns
-    cdef bint plain
     cdef const float *f = <const float *>values
     cdef const double *d = <const double *>values
     while i + FAST_LANES <= n:
-        memset(high, 0, sizeof(high))
-        memset(low, 0, sizeof(low))
+        for k in range(FAST_LANES // FX_VD):
+            high[k] = <vl>none
+            low[k] = <vl>none
         turns = 0
         while i + FAST_LANES <= n and turns < FAST_TURNS:
-            plain = True
-            for k in range(FAST_LANES):
-                x[k] = f[i + k] if single else d[i + k]
-            for k in range(FAST_LANES):
-                a = x[k] + top
-                r = x[k] - (a - top)
-                b = r + rest
-                plain &= (-67108864.0 < x[k]) & (x[k] < 67108864.0) & (b - rest == r)
-                memcpy(&bits_high, &a, 8)
-                memcpy(&bits_low, &b, 8)
-                high[k] += bits_high - 0x41b8000000000000LL
-                low[k] += bits_low - 0x3eb8000000000000LL
-            if not plain:
-                # take the group back and send it the long way
+            odd = <vl>none
+            for k in range(FAST_LANES // FX_VD):
+                x = (vd_load_f32(f + i + k * FX_VD) if single else vd_load(d + i + k * FX_VD)) * factor
+                a[k] = x + top
+                r = x - (a[k] - top)
+                b[k] = r + rest
+                # beyond 2^26, or with places below 2^-72; a NaN is odd, too
+                wrong = ~(vd_ge(limit, vd_abs(x)) & vd_eq(b[k] - rest, r))
+                odd = odd | wrong
+            if vl_any(odd):
                 for k in range(FAST_LANES):
-                    a = x[k] + top
-                    b = (x[k] - (a - top)) + rest
-                    memcpy(&bits_high, &a, 8)
-                    memcpy(&bits_low, &b, 8)
-                    high[k] -= bits_high - 0x41b8000000000000LL
-                    low[k] -= bits_low - 0x3eb8000000000000LL
-                    add_exactly(limbs, x[k])
+                    add_exactly(limbs, f[i + k] if single else d[i + k])
+            else:
+                for k in range(FAST_LANES // FX_VD):
+                    high[k] = high[k] + (<vl>a[k] - <vl>top)
+                    low[k] = low[k] + (<vl>b[k] - <vl>rest)
             i += FAST_LANES
             turns += 1
         sum_high = sum_low = 0
-        for k in range(FAST_LANES):
-            sum_high += high[k]
-            sum_low += low[k]
-        add_integer(limbs, sum_high, 1074 - 24)
-        add_integer(limbs, sum_low, 1074 - 72)
+        for k in range(FAST_LANES // FX_VD):
+            sum_high += vl_total(high[k])
+            sum_low += vl_total(low[k])
+        add_integer(limbs, sum_high, 1074 - 24 - bits)
+        add_integer(limbs, sum_low, 1074 - 72 - bits)
         carry(limbs)
     while i < n:
         add_exactly(limbs, f[i] if single else d[i])
         i += 1
     carry(limbs)
+
+
+cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
+    """Add n float32 (`single`) or float64 values that lie side by side."""
+    if single:
+        add_scaled(limbs, values, True, n, 1.0, 0)
+    else:
+        add_scaled(limbs, values, False, n, 1.0, 0)
+
+
+cdef void add_errors(int64_t *limbs, const double *values, Py_ssize_t n) noexcept nogil:
+    """Add what products lost: 2^-53 of them at most, so the window of the ordinary value lies 72 bits lower."""
+    add_scaled(limbs, <const char *>values, False, n, 4722366482869645213696.0, 72)
 
 
 cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssize_t n) noexcept nogil:
@@ -164,4 +176,4 @@ cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssiz
             rounded |= low[k] != 0.0
         add_many(limbs, <const char *>high, False, m)
         if rounded:
-            add_many(limbs, <const char *>low, False, m)
+            add_errors(limbs, low, m)
