@@ -11,9 +11,9 @@
 cdef enum:
     LIMBS = 70
     SPECIAL = 3        # behind the limbs: counts of +inf, -inf, NaN
-    FAST_VECTORS = 2
+    FAST_LANES = 8
     PRODUCTS = 256     # products at a time
-    FAST_TURNS = 512
+    FAST_TURNS = 512   # 512 turns of 8 lanes of integers up to 2^50 stay below 2^63
 
 
 cdef inline int64_t digits_of(double x, int64_t *place, int64_t *digits) noexcept nogil:
@@ -57,10 +57,6 @@ cdef inline void add_exactly(int64_t *limbs, double x) noexcept nogil:
         limbs[place + 2] += digits[2]
 
 
-cdef inline double number_at(const char *p, bint single) noexcept nogil:
-    return fx_f32(p) if single else fx_f64(p)
-
-
 cdef inline void add_integer(int64_t *limbs, int64_t value, int64_t bit) noexcept nogil:
     """Add value 2^(bit - 1074)."""
     cdef uint64_t size = <uint64_t>value
@@ -86,53 +82,71 @@ cdef void carry(int64_t *limbs) noexcept nogil:
         limbs[i + 1] += up
 
 
-cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
-    """Add n float32 (`single`) or float64 values that lie side by side."""
-    cdef vd x[FAST_VECTORS]
-    cdef vd a[FAST_VECTORS]
-    cdef vd b[FAST_VECTORS]
-    cdef vl high[FAST_VECTORS]
-    cdef vl low[FAST_VECTORS]
-    cdef vl ok
-    cdef vd top = vd_splat(402653184.0)              # 1.5 2^28: its last place is 2^-24
-    cdef vd rest = vd_splat(1.430511474609375e-06)   # 1.5 2^-20: its last place is 2^-72
-    cdef vd most = vd_splat(67108863.0)
-    cdef vd r
-    cdef Py_ssize_t i = 0, k, turns, step = FAST_VECTORS * FX_VD
-    cdef int size = 4 if single else 8
-    while i + step <= n:
-        for k in range(FAST_VECTORS):
-            high[k] = low[k] = vd_bits(top) - vd_bits(top)
+cdef inline void add_scaled(
+    int64_t *limbs, const char *values, bint single, Py_ssize_t n, double scale, int64_t bits
+) noexcept nogil:
+    """Add n float32 (`single`) or float64 values that lie side by side; the ordinary one is so after a factor 2^bits."""
+    cdef vl high[FAST_LANES]
+    cdef vl low[FAST_LANES]
+    cdef vl odd, wrong
+    cdef int64_t sum_high, sum_low
+    cdef vd top = vd_splat(402653184.0)             # 1.5 2^28: its last place is 2^-24
+    cdef vd rest = vd_splat(1.430511474609375e-06)  # 1.5 2^-20: its last place is 2^-72
+    cdef vd limit = vd_splat(67108864.0), factor = vd_splat(scale), none = vd_splat(0.0)
+    cdef vd a[FAST_LANES]
+    cdef vd b[FAST_LANES]
+    cdef vd x, r
+    cdef Py_ssize_t i = 0, k, turns
+    cdef const float *f = <const float *>values
+    cdef const double *d = <const double *>values
+    while i + FAST_LANES <= n:
+        for k in range(FAST_LANES // FX_VD):
+            high[k] = <vl>none
+            low[k] = <vl>none
         turns = 0
-        while i + step <= n and turns < FAST_TURNS:
-            ok = vd_ge(top, top)
-            for k in range(FAST_VECTORS):
-                if single:
-                    x[k] = vd_load_f32(values + (i + k * FX_VD) * 4)
-                else:
-                    x[k] = vd_load(values + (i + k * FX_VD) * 8)
-                a[k] = x[k] + top
-                r = x[k] - (a[k] - top)
+        while i + FAST_LANES <= n and turns < FAST_TURNS:
+            odd = <vl>none
+            for k in range(FAST_LANES // FX_VD):
+                x = (vd_load_f32(f + i + k * FX_VD) if single else vd_load(d + i + k * FX_VD)) * factor
+                a[k] = x + top
+                r = x - (a[k] - top)
                 b[k] = r + rest
-                ok = ok & vd_ge(most, vd_abs(x[k])) & vd_eq(b[k] - rest, r)
-            if vl_any(~ok):
-                for k in range(step):
-                    add_exactly(limbs, number_at(values + (i + k) * size, single))
+                # beyond 2^26, or with places below 2^-72; a NaN is odd, too
+                wrong = ~(vd_ge(limit, vd_abs(x)) & vd_eq(b[k] - rest, r))
+                odd = odd | wrong
+            if vl_any(odd):
+                for k in range(FAST_LANES):
+                    add_exactly(limbs, f[i + k] if single else d[i + k])
             else:
-                for k in range(FAST_VECTORS):
-                    high[k] = high[k] + (vd_bits(a[k]) - vd_bits(top))
-                    low[k] = low[k] + (vd_bits(b[k]) - vd_bits(rest))
-            i += step
+                for k in range(FAST_LANES // FX_VD):
+                    high[k] = high[k] + (<vl>a[k] - <vl>top)
+                    low[k] = low[k] + (<vl>b[k] - <vl>rest)
+            i += FAST_LANES
             turns += 1
-        # 512 turns of integers up to 2^50 stay below 2^63, and so do the lanes of a vector together: 2^62
-        for k in range(FAST_VECTORS):
-            add_integer(limbs, vl_total(high[k]), 1074 - 24)
-            add_integer(limbs, vl_total(low[k]), 1074 - 72)
+        sum_high = sum_low = 0
+        for k in range(FAST_LANES // FX_VD):
+            sum_high += vl_total(high[k])
+            sum_low += vl_total(low[k])
+        add_integer(limbs, sum_high, 1074 - 24 - bits)
+        add_integer(limbs, sum_low, 1074 - 72 - bits)
         carry(limbs)
     while i < n:
-        add_exactly(limbs, number_at(values + i * size, single))
+        add_exactly(limbs, f[i] if single else d[i])
         i += 1
     carry(limbs)
+
+
+cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
+    """Add n float32 (`single`) or float64 values that lie side by side."""
+    if single:
+        add_scaled(limbs, values, True, n, 1.0, 0)
+    else:
+        add_scaled(limbs, values, False, n, 1.0, 0)
+
+
+cdef void add_errors(int64_t *limbs, const double *values, Py_ssize_t n) noexcept nogil:
+    """Add what products lost: 2^-53 of them at most, so the window of the ordinary value lies 72 bits lower."""
+    add_scaled(limbs, <const char *>values, False, n, 4722366482869645213696.0, 72)
 
 
 cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssize_t n) noexcept nogil:
@@ -162,4 +176,4 @@ cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssiz
             rounded |= low[k] != 0.0
         add_many(limbs, <const char *>high, False, m)
         if rounded:
-            add_many(limbs, <const char *>low, False, m)
+            add_errors(limbs, low, m)

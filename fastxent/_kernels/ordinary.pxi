@@ -90,15 +90,16 @@ cdef inline void stream_sums(
 
 
 cdef inline void block_sums(
-    const char *p, int kind, Py_ssize_t step, int classes, Py_ssize_t j, bint ahead,
+    const char *p, int kind, Py_ssize_t step, int classes, Py_ssize_t j,
+    const char *next_block, Py_ssize_t next_classes,     # what is fetched meanwhile, `step` apart
     Py_ssize_t vectors, const char *labels, double *hi, double *lo, vec like,
 ) noexcept nogil:
     """Add the terms of a block of classes."""
     cdef Py_ssize_t v, k, w = width(like)
     for v in range(vectors):
-        if ahead and (v * sizeof(vec)) % 64 == 0:
-            for k in range(FX_RUN):
-                fx_prefetch(p + (k + FX_RUN) * step)
+        if (v * w * itemsize(kind)) % 64 == 0:
+            for k in range(next_classes):
+                fx_prefetch(next_block + v * w * itemsize(kind) + k * step)
         if vec is vf:
             vf_flush(hi, vf_eight(p, step, kind, classes, <const int32_t *>labels, <int32_t>j))
         else:
@@ -116,7 +117,9 @@ cdef inline void pixel_sums(
     """Pixels of any strides."""
     cdef double buffer[FX_RUN * FX_PIXELS]
     cdef vec labels[FX_PIXEL_VECTORS]
-    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, size = itemsize(kind), i, j, k, block
+    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, size = itemsize(kind), i, j, k, block, ahead_classes
+    cdef const char *p
+    cdef const char *ahead
     cdef bint staged = pixel_stride != size or pixels % w != 0
     cdef const char *some = <const char *>labels
     if holes != NULL:
@@ -132,19 +135,23 @@ cdef inline void pixel_sums(
     while j + FX_RUN < n:
         j += FX_RUN
         block = min(FX_RUN, n - j)
+        p = x + j * class_stride
+        # the next classes of these pixels, or the first ones of the next pixels
+        ahead = p + FX_RUN * class_stride if block < n - j else x + FX_PIXELS * size
+        ahead_classes = min(FX_RUN, n - j - block if block < n - j else n)
         if staged:
-            stage_block(x + j * class_stride, kind, class_stride, pixel_stride, block, pixels, <char *>buffer, like)
+            stage_block(p, kind, class_stride, pixel_stride, block, pixels, <char *>buffer, like)
             block_sums(
-                <const char *>buffer, native(like), FX_PIXELS * (<Py_ssize_t>sizeof(vec) // w), <int>block, j, False,
+                <const char *>buffer, native(like), FX_PIXELS * (<Py_ssize_t>sizeof(vec) // w), <int>block, j, NULL, 0,
                 vectors, some, out.s, out.s_lo, like,
             )
         elif block == FX_RUN:
             block_sums(
-                x + j * class_stride, kind, class_stride, FX_RUN, j, True, vectors, some, out.s, out.s_lo, like
+                p, kind, class_stride, FX_RUN, j, ahead, ahead_classes, vectors, some, out.s, out.s_lo, like
             )
         else:
             block_sums(
-                x + j * class_stride, kind, class_stride, <int>block, j, False, vectors, some, out.s, out.s_lo, like
+                p, kind, class_stride, <int>block, j, ahead, ahead_classes, vectors, some, out.s, out.s_lo, like
             )
 
 
@@ -170,8 +177,11 @@ cdef inline Py_ssize_t ordinary_sums(
     const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
     const int64_t *holes, Pixels *out, vec like,
 ) noexcept nogil:
-    memset(out.s, 0, sizeof(out.s))
-    memset(out.s_lo, 0, sizeof(out.s_lo))
+    cdef Py_ssize_t i
+    # not memset, whose start takes as long as all of this
+    for i in range((pixels + FX_TILE - 1) // FX_TILE * FX_TILE // FX_VD):
+        vd_store(&out.s[i * FX_VD], vd_splat(0.0))
+        vd_store(&out.s_lo[i * FX_VD], vd_splat(0.0))
     if class_stride == itemsize(kind) and n <= NARROW:
         stream_sums(x, kind, pixel_stride, n, pixels, holes, out, like)
     else:

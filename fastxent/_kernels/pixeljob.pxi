@@ -41,16 +41,16 @@ cdef bint labels_of(
 cdef void sum_pixels(
     const Job *job, Py_ssize_t row, Py_ssize_t count, Py_ssize_t s, const int64_t *labels, Pixels *out
 ) noexcept nogil:
-    """Sum segment s of neighbouring rows."""
+    """Sum segment s of neighbouring rows, `labels` (or NULL) left out."""
     cdef int64_t holes[FX_PIXELS]
     cdef Py_ssize_t i, j = s * SEGMENT
-    if j and job.label_code:
+    if j and labels != NULL:
         for i in range(count):
             holes[i] = labels[i] - j if labels[i] >= 0 else -1
         labels = holes
     any_pixel_segment(
         job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
-        pixel_stride(job, X), segment_length(job, s), count, labels if job.label_code else NULL, out,
+        pixel_stride(job, X), segment_length(job, s), count, labels, out,
     )
 
 
@@ -64,7 +64,7 @@ cdef void parts_of_pixels(
     cdef Py_ssize_t i, j = s * SEGMENT
     cdef const char *x = job.x + offset_of(&job.layout, X, row) + j * job.class_stride
     labels_of(job, row, count, labels, status)
-    sum_pixels(job, row, count, s, labels, &pixels)
+    sum_pixels(job, row, count, s, labels if job.label_code else NULL, &pixels)
     for i in range(count):
         partial_of(
             &pixels, i, x + i * pixel_stride(job, X), job.kind, job.class_stride, segment_length(job, s),
@@ -82,10 +82,9 @@ cdef inline void pick_labels(
 
 
 cdef Py_ssize_t pixel_losses(
-    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *values
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *x_label, double *values
 ) noexcept nogil:
-    """Losses side by side; ODD, and counted, for those that are left to do."""
-    cdef double x_label[FX_PIXELS]
+    """Losses side by side, and the labels' logits; ODD, and counted, for those that are left to do."""
     cdef Py_ssize_t i, stride = pixel_stride(job, X)
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
     # lanes behind the last row
@@ -113,6 +112,25 @@ cdef void put_many(const Job *job, Py_ssize_t row, Py_ssize_t count, const doubl
             put(job, place + i * step, values[i])
 
 
+cdef void many_stats(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, const double *x_label, const double *losses,
+    uint8_t *done,                 # out (FX_PIXELS,)
+) noexcept nogil:
+    """Everything about neighbouring narrow rows; which of them were done."""
+    cdef Moments moments
+    cdef Py_ssize_t i, some, lanes = LANE_BYTES // (8 if job.kind == F64 else 4), stride = pixel_stride(job, X)
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    for i in range((count + lanes - 1) // lanes):
+        some = min(lanes, count - i * lanes)
+        any_moments(
+            x + i * lanes * stride, job.kind, stride, job.classes, some, labels + i * lanes, x_label + i * lanes, &moments
+        )
+        stats_of_lanes(
+            &moments, labels + i * lanes, x_label + i * lanes, losses + i * lanes, job.single, some,
+            FX_FAR_D if job.kind == F64 else FX_FAR_F, &job.stats[row - job.row0 + i * lanes], done + i * lanes,
+        )
+
+
 cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *part, double loss) noexcept nogil:
     """Everything about a pixel: its loss to the bits that LOSS gives, the moments from another look at its row."""
     cdef const char *x = job.x + offset_of(&job.layout, X, row)
@@ -135,9 +153,11 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef Normaliser norms[FX_PIXELS]
     cdef int64_t labels[FX_PIXELS]
     cdef uint8_t status[FX_PIXELS]
+    cdef double x_label[FX_PIXELS]
     cdef double values[FX_PIXELS]
+    cdef uint8_t done[FX_PIXELS]
     cdef int64_t counts = 0
-    cdef bint counted
+    cdef bint counted, with_top
     cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X)
     cdef const char *x
     cdef char *place = NULL
@@ -146,10 +166,16 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         return 0
     x = job.x + offset_of(&job.layout, X, row)
     counted = labels_of(job, row, count, labels, status)
-    sum_pixels(job, row, count, 0, labels, &pixels)
+    with_top = job.mode == LSE and job.single and job.classes <= MOST_TOPS
+    if with_top:
+        any_first_tops(x, job.kind, job.class_stride, stride, job.classes, count, labels)
+    sum_pixels(job, row, count, 0, labels if job.label_code or with_top else NULL, &pixels)
     left = count
-    if job.label_code and (job.mode == LOSS or job.mode == STATS):
-        left = pixel_losses(job, row, count, labels, &pixels, values)
+    if with_top or (job.label_code and (job.mode == LOSS or job.mode == STATS)):
+        left = pixel_losses(job, row, count, labels, &pixels, x_label, values)
+        if with_top:
+            for i in range(count):
+                values[i] = values[i] + x_label[i] if values[i] != ODD else ODD
     elif job.single and job.mode == LSE:
         for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
             pixels.s[i] = 1.0
@@ -167,7 +193,13 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     if job.mode <= LOSS:
         place = place_of(job, row)
         step = place_of(job, row + 1) - place if count > 1 else 0
+    elif job.mode == STATS:
+        many_stats(job, row, count, labels, x_label, values, done)
     for i in range(count):
+        if job.mode == STATS and done[i] and labels[i] >= 0:
+            if job.status != NULL:
+                job.status[row + i - job.row0] = USED
+            continue
         if values[i] != ODD:
             if job.mode == LSE:
                 put(job, place + i * step, values[i])
@@ -175,7 +207,9 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
             if labels[i] >= 0 and job.mode == LOSS:
                 put_loss(job, row + i, place + i * step, labels[i], values[i])
                 continue
-        if status[i] == USED:
+        if with_top:
+            any_segment(x + i * stride, job.kind, job.class_stride, job.classes, -1, False, 0.0, &part)
+        elif status[i] == USED:
             partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
             if job.mode == STATS:
                 pixel_stats(job, row + i, labels[i], &part, values[i])

@@ -210,7 +210,6 @@ FX_INLINE vi vf_ge(vf a, vf b) { return a >= b; }
 FX_INLINE vl vd_ge(vd a, vd b) { return a >= b; }
 FX_INLINE vi vf_eq(vf a, vf b) { return a == b; }
 FX_INLINE vl vd_eq(vd a, vd b) { return a == b; }
-FX_INLINE vl vd_bits(vd x) { return (vl)x; }
 FX_INLINE vf vf_pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 FX_INLINE vd vd_pick(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
 /* by the sign bit of d, which needs no comparison: `yes` where it is clear, +0 included, `no` where it is set, -0 included */
@@ -438,12 +437,12 @@ FX_INLINE vd vd_eight(const char *p, ptrdiff_t step, int n, const int64_t *label
 #undef FX_AT
 }
 
-/* ---- rows of up to 8 contiguous floats into columns: b[k * FX_PIXELS + i] = element k of row i, i < 8. Nothing behind
+/* ---- rows of up to 8 contiguous floats into columns: b[k * step + i] = element k of row i, i < 8. Nothing behind
    the last class is read: masked loads touch no other memory (Intel SDM, VMASKMOV). ---- */
 #define FX_TILE 8
 #if defined(__AVX__)
 #define FX_TILES 1
-FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) {
+FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) {
     static const int32_t masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
     __m256i mask = _mm256_loadu_si256((const __m256i *)(masks + 8 - classes));
     __m256 x[8], y[8];
@@ -462,13 +461,13 @@ FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) {
         x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
     }
     for (int k = 0; k < 4; k++) {
-        if (k < classes) _mm256_storeu_ps(b + k * FX_PIXELS, _mm256_permute2f128_ps(x[k], x[k + 4], 0x20));
-        if (k + 4 < classes) _mm256_storeu_ps(b + (k + 4) * FX_PIXELS, _mm256_permute2f128_ps(x[k], x[k + 4], 0x31));
+        if (k < classes) _mm256_storeu_ps(b + k * step, _mm256_permute2f128_ps(x[k], x[k + 4], 0x20));
+        if (k + 4 < classes) _mm256_storeu_ps(b + (k + 4) * step, _mm256_permute2f128_ps(x[k], x[k + 4], 0x31));
     }
 }
 #else
 #define FX_TILES 0
-FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b) { (void)p; (void)stride; (void)classes; (void)b; }
+FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) { (void)p; (void)stride; (void)classes; (void)b; (void)step; }
 #endif
 
 /* ---- sums of FX_TILE rows of n terms, `row` terms apart: term k goes to lane k % 8, and the lanes are added as

@@ -265,6 +265,28 @@ FX_INLINE void vd_logit(const vd *p, vd *y) {
     FX_EACH(y, vd_log_special(ratio[v], z[v]));
 }
 
+/* ---- e^x for -708 <= x <= 709, to the bits of exp_ (elementary.pxi): the rounding of the reduction is kept ---- */
+FX_INLINE void vd_exp_full(const vd *x, vd *y) {
+    vd n[FX_NI], r[FX_NI], lo[FX_NI], h[FX_NI], p[FX_NI];
+    FX_EACH(n, (x[v] * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D);
+    FX_EACH(h, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
+    FX_EACH(lo, n[v] * -FX_LN2_LO_D);
+    FX_EACH(r, h[v] + lo[v]);
+    FX_EACH(lo, (h[v] - r[v]) + lo[v]);
+    FX_EACH(p, vd_fma(vd_splat(2.4999962752161227e-08), r[v], vd_splat(2.7630378614888184e-07)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(2.7557587350023017e-06)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(2.4801492762837084e-05)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.00019841269504757152)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.0013888888943922556)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.008333333333495627)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.04166666666652919)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.1666666666666641)));
+    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0.5000000000000011)));
+    FX_EACH(p, r[v] * r[v] * p[v]);
+    FX_EACH(p, 1.0 + (r[v] + (p[v] + lo[v] * (1.0 + (r[v] + p[v])))));
+    FX_EACH(y, p[v] * (vd)((vl)(n[v] + (FX_MAGIC_D + 1023.0)) << 52));
+}
+
 /* ---- float64 lanes to some 1e-10 and no further, for what is rounded to float32 afterwards; no special values ---- */
 FX_INLINE void vd_exp_short(const vd *x, vd *y) { /* |x| <= 700 */
     vd t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
