@@ -336,17 +336,27 @@ def pieces(x: Logits, axis: int) -> Iterator[tuple[NDArray[Any], int, Index]]:
     if x.convert is None:
         yield x.array, axis, (...,)
         return
+    rows, joined, contiguous = class_axes_last(x, axis)
+    classes = prod(rows.shape[-joined:])
+    for index in batch_indices(rows.shape[:-joined], classes):
+        block = converted(x, rows[index], contiguous)
+        block = block.reshape(*block.shape[:-joined], classes) if joined > 1 else block
+        yield block, block.ndim - 1, index
+
+
+def class_axes_last(x: Logits, axis: int) -> tuple[NDArray[Any], int, bool]:
+    """The array with its class axis last, or that many of them; and whether a buffer's is to be contiguous.
+
+    A strided class axis stays a strided one, for the kernel that it chooses is told by the last bit; but several axes
+    become as a contiguous one.
+    """
     rows, joined = (x.array, x.joined) if x.joined > 1 else (np.moveaxis(x.array, axis, -1), 1)
     classes = prod(rows.shape[-joined:])
     if joined > 1 and _joins(rows, joined):
         # the output is what does not join
         rows, joined = rows.reshape(*rows.shape[:-joined], classes), 1
     integers = x.kind == F64 and x.array.dtype.kind in "uib"
-    contiguous = integers or joined > 1 or classes <= 1 or rows.strides[-1] == rows.itemsize
-    for index in batch_indices(rows.shape[:-joined], classes):
-        block = converted(x, rows[index], contiguous)
-        block = block.reshape(*block.shape[:-joined], classes) if joined > 1 else block
-        yield block, block.ndim - 1, index
+    return rows, joined, integers or joined > 1 or classes <= 1 or rows.strides[-1] == rows.itemsize
 
 
 def batch_indices(batch: tuple[int, ...], classes: int) -> Iterator[Index]:
@@ -367,10 +377,7 @@ def batch_indices(batch: tuple[int, ...], classes: int) -> Iterator[Index]:
 
 
 def converted(x: Logits, rows: NDArray[Any], contiguous: bool = True) -> NDArray[Any]:
-    """A converted copy of a block of `x` whose class axis is last.
-
-    A strided class axis stays a strided one, for the kernel that it chooses is told by the last bit.
-    """
+    """A converted copy of a block of `x` whose class axis is last, contiguous or strided there."""
     *batch, classes = rows.shape
     if contiguous:
         buffer = np.empty(rows.shape, x.convert)
@@ -378,6 +385,12 @@ def converted(x: Logits, rows: NDArray[Any], contiguous: bool = True) -> NDArray
         buffer = np.moveaxis(np.empty((classes, *batch), x.convert), 0, -1)
     else:
         buffer = np.empty((*rows.shape, 2), x.convert)[..., 0]
+    convert(x, rows, buffer)
+    return buffer
+
+
+def convert(x: Logits, rows: NDArray[Any], buffer: NDArray[Any]) -> None:
+    """Bring some elements of `x` into a buffer of their shape."""
     if x.raw:
         # the upper half of a float32
         bits = buffer.view(np.uint32)
@@ -388,7 +401,6 @@ def converted(x: Logits, rows: NDArray[Any], contiguous: bool = True) -> NDArray
     if x.divisor != 1.0:
         with default_floats(), np.errstate(all="ignore"):
             buffer /= buffer.dtype.type(x.divisor)
-    return buffer
 
 
 def divided(x: Logits, divisor: float) -> Logits:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._arrays import BF16, F64, Logits, as_axis, as_logits, as_out, is_bfloat16, to_numpy
+from fastxent._arrays import BF16, F64, Index, Logits, as_axis, as_logits, as_out, is_bfloat16, to_numpy
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
 from fastxent._passes import pairs as _pairs
 from fastxent._passes import rows as _rows
+from fastxent._passes import windows
 from fastxent._passes.pairs import JS, KL
 from fastxent._passes.rows import ENTROPY
 
@@ -219,19 +220,28 @@ def entropy_with_logits(
     shape = x.array.shape[:class_axis] + x.array.shape[class_axis + 1 :]
     if reduction == "none":
         result = as_out(out, shape, x.row_dtype, logits=x.array)
-        for (piece,), (kind,), place, index in _pairs.pieces((x,), class_axis):
-            for _ in _rows.run(ENTROPY, Logits(piece, kind, None), place, out=result[index], unit=unit):
+        for piece, place, index in _entropy_pieces(x, class_axis):
+            for _ in _rows.run(ENTROPY, piece, place, out=result[index], unit=unit):
                 pass
         return result[()] if out is None else result
     count = prod(shape)
     flat = np.empty(_rows.block_rows(count, x.array.shape[class_axis]), x.row_dtype)
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for (piece,), (kind,), place, _ in _pairs.pieces((x,), class_axis):
-            for rows, _, _ in _rows.run(ENTROPY, Logits(piece, kind, None), place, flat=flat, unit=unit):
+        for piece, place, _ in _entropy_pieces(x, class_axis):
+            for rows, _, _ in _rows.run(ENTROPY, piece, place, flat=flat, unit=unit):
                 yield flat[:rows]
 
     return _reduced(blocks(), count, reduction)
+
+
+def _entropy_pieces(x: Logits, axis: int) -> Iterator[tuple[Logits, int, Index]]:
+    """Pieces whose class axis is contiguous; of rows too long for a buffer the array itself."""
+    if windows.wanted(x, axis):
+        yield x, axis, (...,)
+        return
+    for (piece,), (kind,), place, index in _pairs.pieces((x,), axis):
+        yield Logits(piece, kind, None), place, index
 
 
 def kl_divergence_with_logits(

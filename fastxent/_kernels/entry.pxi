@@ -20,13 +20,17 @@ cdef class Rows:
         Array of x's shape without the axis, or None; size of its items + 16 if signed + 32 if byte-swapped.
     out
         For row results: x's shape without the axis. For softmax: x's shape. Or None. float32, or float64 for kind 3.
+    classes
+        For a row that comes in windows (window.pxi): how many it has; `x`, and `out` of softmax, are the window then,
+        of one axis. Each reading of the row is one call of `run` for each window, until the stage is DONE.
     """
 
     cdef Job job
     cdef Py_buffer x, labels, out
     cdef bint has_x, has_labels, has_out
+    cdef Window window
 
-    def __cinit__(self, x, int kind, int axis, labels=None, int label_code=0, out=None):
+    def __cinit__(self, x, int kind, int axis, labels=None, int label_code=0, out=None, Py_ssize_t classes=-1):
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
@@ -77,6 +81,13 @@ cdef class Rows:
         self.job.classes = self.x.shape[axis]
         self.job.class_stride = self.x.strides[axis]
         self.job.out_class_stride = self.out.strides[axis] if full else 0
+        memset(&self.window, 0, sizeof(Window))
+        if classes >= 0:
+            if self.x.ndim != 1:
+                raise ValueError("a window has one axis")
+            self.window.columns = self.job.classes
+            self.job.window = &self.window
+            self.job.classes = classes
         self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
         self.job.strided = self.job.classes > 1 and self.job.class_stride != itemsize(kind)
         if self.job.classes <= 1:
@@ -107,6 +118,33 @@ cdef class Rows:
     def segments(self):
         """Column segments a row."""
         return self.job.segments
+
+    @property
+    def writes(self):
+        """Whether the next reading of a row in windows gives its outputs."""
+        return self.window.stage == OUTPUTS
+
+    @property
+    def done(self):
+        """Whether a row in windows wants no further reading."""
+        return self.window.stage == DONE
+
+    def label(self, ignore=None):
+        """Column of the label of a row in windows; -1 without one that counts."""
+        cdef Job job = self.job
+        cdef LabelStatus status
+        if job.window == NULL:
+            raise ValueError("not a row in windows")
+        if ignore is not None:
+            job.has_ignore = True
+            job.ignore = ignore
+        return label_of(&job, 0, &status)
+
+    def take_label(self):
+        """Take the first element of the window as the label's."""
+        if self.window.columns < 1:
+            raise ValueError("no window")
+        self.window.x_label = load_one(self.job.x, self.job.kind)
 
     def run(
         self, int mode, Py_ssize_t row0, Py_ssize_t row1, int threads, *,
@@ -146,7 +184,9 @@ cdef class Rows:
         job.segment1 = job.segments if segment1 < 0 else segment1
         if not 0 <= job.segment0 <= job.segment1 <= job.segments:
             raise ValueError("segments out of range")
-        if job.segments > 1:
+        if job.window != NULL and min(job.classes, job.segment1 * SEGMENT) - job.segment0 * SEGMENT > job.window.columns:
+            raise ValueError("the window is too small")
+        if job.segments > 1 or job.window != NULL:
             if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(Partial):
                 raise ValueError("workspace too small")
             if rows:

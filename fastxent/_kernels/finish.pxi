@@ -30,6 +30,49 @@ cdef void sum_row(
         merge(out, &part, j)
 
 
+# A row that comes in windows (window.pxi) cannot be read again at once: the reading that is wanted is noted, and the row
+# finished anew when it has been done.
+cdef enum:
+    READINGS = 4       # more than any result wants
+
+
+cdef struct Reading:
+    Py_ssize_t hole
+    bint moments
+    double x_label
+    Partial others
+
+
+cdef struct Readings:
+    Reading of[READINGS]
+    int done
+    bint wanted        # of[done] is still to be done
+
+
+cdef void read_again(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t hole,
+    bint moments, double x_label, Readings *readings, Partial *out,
+) noexcept nogil:
+    """Sum a row once more, with another hole; `readings` is NULL for one that lies in memory."""
+    cdef int i
+    if readings == NULL:
+        sum_row(x, kind, stride, n, hole, moments, x_label, out)
+        return
+    for i in range(readings.done):
+        if readings.of[i].hole == hole and readings.of[i].moments == moments:
+            out[0] = readings.of[i].others
+            return
+    if not readings.wanted and readings.done < READINGS:
+        readings.wanted = True
+        readings.of[readings.done].hole = hole
+        readings.of[readings.done].moments = moments
+        readings.of[readings.done].x_label = x_label
+    # what follows from this is done anew
+    memset(out, 0, sizeof(Partial))
+    out.top = -INFINITY
+    out.argmax = -1
+
+
 cdef inline double log_scaled(double m, int64_t e) noexcept nogil:
     """log(m 2^e) for sqrt(1/2) <= m < sqrt(2)."""
     cdef double f = m - 1.0
@@ -99,6 +142,12 @@ cdef int64_t any_find(const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, 
 cdef void lse_row(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Partial *p, double *hi, double *lo,
 ) noexcept nogil:
+    lse_read(x, kind, stride, n, p, NULL, hi, lo)
+
+
+cdef void lse_read(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Partial *p, Readings *readings, double *hi, double *lo,
+) noexcept nogil:
     """lse_of, with every digit of a value near 0 whose largest term leaves little to the others.
 
     Such a row is read again, from cache, with its largest term left out: y = top + log1p(s).
@@ -110,15 +159,15 @@ cdef void lse_row(
     left = (hi[0] - p.top) + lo[0]
     # also where next to nothing is left beside the largest term, so that one element alone is itself
     if (-0.5 < hi[0] < 0.5 and left < 0.13) or left < (1e-14 if kind == F64 else 1e-6):
-        k = any_find(x, kind, stride, n, p.top)
+        k = p.argmax if readings != NULL else any_find(x, kind, stride, n, p.top)
         if k >= 0:  # not where another thread changed the input meanwhile
-            sum_row(x, kind, stride, n, k, False, 0.0, &others)
+            read_again(x, kind, stride, n, k, False, 0.0, readings, &others)
             two_sum(p.top, loss_of(&others, p.top), hi, lo)
 
 
 cdef void stats_of(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, int64_t label, double x_label,
-    Partial *p, double loss, bint single, RowStats *out,
+    Partial *p, double loss, bint single, Readings *readings, RowStats *out,
 ) noexcept nogil:
     """Everything about one row, from its loss and the pass that left `p` (the label its hole, with moments).
 
@@ -139,7 +188,7 @@ cdef void stats_of(
             out.lse = out.confidence = out.entropy = out.brier = NAN
             return
         # the label is masked: the others are the whole distribution
-        lse_row(x, kind, stride, n, p, &out.lse, &lse_lo)
+        lse_read(x, kind, stride, n, p, readings, &out.lse, &lse_lo)
         p_others = 1.0
     else:
         p_others = -expm1_(-loss)
@@ -152,7 +201,7 @@ cdef void stats_of(
         gap = (out.lse - p.top) + lse_lo
         if gap < 0.125:
             # nearly all is on one class that is not the label: its own loss has the digits
-            sum_row(x, kind, stride, n, out.argmax, False, 0.0, &others)
+            read_again(x, kind, stride, n, out.argmax, False, 0.0, readings, &others)
             gap = loss_of(&others, p.top)
         out.confidence = exp_(-gap)
     out.entropy = 0.0
@@ -166,7 +215,7 @@ cdef void stats_of(
 
 
 cdef void plain_stats_of(
-    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Partial *p, RowStats *out,
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Partial *p, Readings *readings, RowStats *out,
 ) noexcept nogil:
     """What there is to say of a row without a label, from the one pass that left `p` (no hole, with moments).
 
@@ -174,7 +223,7 @@ cdef void plain_stats_of(
     """
     cdef Partial others
     cdef double lse_lo, gap, rest
-    lse_row(x, kind, stride, n, p, &out.lse, &lse_lo)
+    lse_read(x, kind, stride, n, p, readings, &out.lse, &lse_lo)
     out.loss = out.p_label = NAN
     out.rank = -1
     out.argmax = p.argmax
@@ -184,8 +233,8 @@ cdef void plain_stats_of(
     gap = (out.lse - p.top) + lse_lo
     if gap < 0.125:
         # nearly all is on one class: read again, from cache, with that class left out
-        sum_row(x, kind, stride, n, p.argmax, True, p.top, &others)
-        stats_of(x, kind, stride, n, p.argmax, p.top, &others, loss_of(&others, p.top), False, out)
+        read_again(x, kind, stride, n, p.argmax, True, p.top, readings, &others)
+        stats_of(x, kind, stride, n, p.argmax, p.top, &others, loss_of(&others, p.top), False, readings, out)
         rest = -expm1_(-out.loss)
         out.brier = out.confidence * out.confidence + (out.brier - rest * rest)
         out.loss = out.p_label = NAN

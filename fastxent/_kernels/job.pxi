@@ -24,6 +24,16 @@ cdef enum:
     CHUNK = 32768      # elements a thread takes at a time, at least
 
 
+# what is known of a row that comes in windows (window.pxi)
+cdef struct Window:
+    int stage
+    Py_ssize_t columns       # that the window holds
+    double x_label
+    Partial row              # of the first reading
+    Readings readings        # the others
+    Normaliser norm
+
+
 cdef struct Job:
     int mode
     int kind
@@ -41,6 +51,7 @@ cdef struct Job:
     double *row_weights      # a row from row0, or NULL
     RowStats *stats          # a row from row0 (mode STATS)
     uint8_t *status          # a row from row0, or NULL
+    Window *window           # NULL for rows that lie in memory
     Partial *parts           # (row, segment) from row0, or NULL where a row is one segment
     uint64_t ignore
     Py_ssize_t classes, class_stride, out_class_stride
@@ -111,8 +122,9 @@ cdef int64_t finish_row(
     cdef double value, lo, x_label
     cdef Py_ssize_t i = row - job.row0
     cdef RowStats stats
+    cdef Readings *readings = &job.window.readings if job.window != NULL else NULL
     if job.mode == ENTROPY or (job.mode == STATS and job.label_code == 0):
-        plain_stats_of(x, job.kind, job.class_stride, job.classes, part, &stats)
+        plain_stats_of(x, job.kind, job.class_stride, job.classes, part, readings, &stats)
         if job.mode == ENTROPY:
             put(job, place_of(job, row), stats.entropy / job.unit)
             return 0
@@ -129,16 +141,19 @@ cdef int64_t finish_row(
             if job.mode == LOSS:
                 put(job, place_of(job, row), 0.0)
             return 1 if status == IGNORED else <int64_t>1 << 32
-        x_label = load_one(x + label * job.class_stride, job.kind)
+        if job.window != NULL:
+            x_label = job.window.x_label
+        else:
+            x_label = load_one(x + label * job.class_stride, job.kind)
         if job.mode == STATS:
             stats_of(
                 x, job.kind, job.class_stride, job.classes, label, x_label, part, loss_of(part, x_label), job.single,
-                &job.stats[i],
+                readings, &job.stats[i],
             )
             return 0
         put_loss(job, row, place_of(job, row), label, loss_of(part, x_label))
         return 0
-    lse_row(x, job.kind, job.class_stride, job.classes, part, &value, &lo)
+    lse_read(x, job.kind, job.class_stride, job.classes, part, readings, &value, &lo)
     if job.mode == LSE:
         put(job, place_of(job, row), value)
     else:
@@ -264,6 +279,10 @@ cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil
         counts = part_task(job, task)
     elif phase == 2:
         counts = finish_task(job, task)
+    elif phase == 3:
+        counts = window_task(job, task)
+    elif phase == 4:
+        counts = finish_window(job)
     elif job.strided:
         counts = whole_pixels(job, task)
     else:
@@ -288,6 +307,9 @@ cdef int64_t run_job(Job *job, int threads) noexcept nogil:
     cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines
     if rows <= 0:
         return 0
+    if job.window != NULL:
+        run_phase(job, 3, job.segment1 - job.segment0, threads)
+        return run_phase(job, 4, 1, 1) if job.segment1 == job.segments else 0
     if job.strided:
         lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
         job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS

@@ -139,7 +139,7 @@ cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *pa
         loss = loss_of(part, x_label)
     sum_part(job, row, 0, label, part)
     stats_of(
-        x, job.kind, job.class_stride, job.classes, label, x_label, part, loss, job.single,
+        x, job.kind, job.class_stride, job.classes, label, x_label, part, loss, job.single, NULL,
         &job.stats[row - job.row0],
     )
     if job.status != NULL:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import Labels, Logits, pieces
 from fastxent._dispatch import kernels
+from fastxent._passes import windows
 from fastxent._threads import get_num_threads
 
 # modes of the kernels (_kernels/entry.pxi)
@@ -64,6 +65,22 @@ def run(
     """
     if threads is None:
         threads = 1 if x.array.size < SERIAL_ELEMENTS else get_num_threads()
+    if x.convert is not None and windows.wanted(x, axis):
+        yield from windows.run(
+            mode,
+            x,
+            axis,
+            labels,
+            out,
+            threads,
+            flat=flat,
+            weights=weights,
+            row_weights=row_weights,
+            stats=stats,
+            status=status,
+            unit=unit,
+        )
+        return
     aside = False
     if out is not None and x.convert is not None and out.ndim == x.array.ndim:
         # as the pieces have it; where they join axes, a block's outputs are brought to their places afterwards
