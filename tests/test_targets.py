@@ -9,7 +9,17 @@ import pytest
 from accuracy import near
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import BFLOAT16, STORAGES, classes_lie_together, fused_levels, hard_rows, layouts, same_bits, storage_ids, use_level
+from layouts import (
+    BFLOAT16,
+    STORAGES,
+    classes_lie_together,
+    fused_levels,
+    hard_rows,
+    layouts,
+    same_bits,
+    storage_ids,
+    use_level,
+)
 
 import fastxent as fx
 from fastxent import reference
