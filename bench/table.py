@@ -4,6 +4,7 @@ python bench/table.py run1.json run2.json run3.json           # one line for eac
 python bench/table.py --pivot run1.json                       # one line for each array, one column for each library
 python bench/table.py --save run1.json run2.json run3.json    # keep it in bench/results/, too
 python bench/table.py bench/results/KEPT.json                 # a kept result
+python bench/table.py --usual usual.json                      # a run of bench_usual.py
 """
 
 from __future__ import annotations
@@ -112,6 +113,19 @@ def pivot_table(rows: list[Row]) -> str:
     return _markdown([*KEY[:-1], *libraries], lines, len(KEY) - 1)
 
 
+def usual_table(path: Path) -> str:
+    """How many times faster than the usual way: one line for each function, one column for each shape and dtype."""
+    runs = [b["extra_info"] for b in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]]
+    found = {(r["function"], f"{r['shape']} {r['dtype']}"): r["usual_over_ours"] for r in runs if "usual_over_ours" in r}
+    functions, shapes = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    lines = [[name, *(_ratio(found.get((name, shape))) for shape in shapes)] for name in functions]
+    return _markdown(["function", *shapes], lines, 1)
+
+
+def _ratio(x: float | None) -> str:
+    return "" if x is None else f"{x:.1f}" if x >= 1 else f"{x:.2f}"
+
+
 def _fraction(x: float) -> str:
     return f"{x:.2f}" if x >= 0.1 else f"{x:.3f}"
 
@@ -126,7 +140,11 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", help="JSON files of `pytest --benchmark-json`, or kept results")
     parser.add_argument("--pivot", action="store_true", help="fractions only, a column for each library")
     parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="keep the result")
+    parser.add_argument("--usual", action="store_true", help="a run of bench_usual.py: how many times faster")
     options = parser.parse_args()
+    if options.usual:
+        print("\n\n".join(map(usual_table, options.files)))
+        return
     facts, rows = combine([read_run(path) for path in options.files])
     print(", ".join(f"{name} {value}" for name, value in facts.items() if name != "libraries"))
     print(", ".join(f"{name} {value}" for name, value in facts["libraries"].items()), end="\n\n")
