@@ -160,7 +160,12 @@ def _histogram(results: Sequence[Result]) -> Plot | None:
         words += [f"{name}: {' and '.join(left)}" if len(curves) > 1 else " and ".join(left)] if left else []
     if words:
         note += f" Not drawn: {'; '.join(words)}."
-    return plot(draw, "histogram", "Distribution of the loss", note, "", len(curves))
+    most = []
+    for (name, _), parts in zip(curves, drawn, strict=True):
+        if parts:
+            a, b, share = max(parts, key=lambda p: height(*p))
+            most.append(f"{name}: densest from {number(a, 3)} to {number(b, 3)}, with {percent(share)} of the rows")
+    return plot(draw, "histogram", "Distribution of the loss", note, f"{'; '.join(most)}.", len(curves))
 
 
 def _trimmed(parts: list[Part]) -> list[Part]:
