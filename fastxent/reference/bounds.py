@@ -66,7 +66,7 @@ def _by_row(log_probs: Nested, indices: Nested, logits: Nested, row: Row) -> tup
             raise ValueError(f"topk_log_probs of row {i} leave {mass}, of at most {most}")
         found.append(row(p, classes, q))
     # a NaN stays where it is the first argument
-    lower, upper = ([max(bound, 0.0) for bound in side] for side in zip(*found, strict=True))
+    lower, upper = ([max(bound, 0.0) for bound in side] for side in (zip(*found, strict=True) if found else ((), ())))
     return nest(lower, shape[:-1]), nest(upper, shape[:-1])
 
 
