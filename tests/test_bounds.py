@@ -101,6 +101,21 @@ def test_the_reference(seed, c, k):
         assert tuple(getattr(fx, name)(log_p, classes, logits)) == pytest.approx(want, rel=1e-10, abs=1e-13)
 
 
+@pytest.mark.parametrize("name", ["kl_bounds", "cross_entropy_bounds"])
+def test_arrays_and_special_values_are_the_references(name):
+    rng = np.random.default_rng(0)
+    p, logits = softmax(rng.normal(0, 1, (2, 3, 6))), rng.normal(0, 2, (2, 3, 6))
+    classes = np.argsort(-p, axis=-1)[..., :3]
+    log_p = np.log(np.take_along_axis(p, classes, -1))
+    classes[0, 1, 2] = -1  # nothing is known of the third
+    logits[1, 0, classes[1, 0, 0]], logits[1, 1, 4], logits[0, 2] = -INF, NAN, -INF
+    logits[1, 2, np.setdiff1d(range(6), classes[1, 2])[0]] = -INF
+    got, want = (np.array(getattr(module, name)(log_p, classes, logits)) for module in (fx, reference))
+    assert got == pytest.approx(want, rel=1e-10, nan_ok=True)
+    assert np.isnan(got).sum() == 4
+    assert np.isinf(got).sum() == 3
+
+
 def test_identities():
     rng = np.random.default_rng(0)
     p, logits = softmax(rng.normal(0, 2, (4, 5, 30))), rng.normal(0, 2, (4, 5, 30)).astype(np.float32)
@@ -156,3 +171,6 @@ def test_wrong_arguments(arguments, error, words):
     for function in (fx.kl_bounds, fx.cross_entropy_bounds):
         with pytest.raises(error, match=words):
             function(*arguments)
+    if error is ValueError:
+        with pytest.raises(error):
+            reference.kl_bounds(*arguments)

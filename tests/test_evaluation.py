@@ -68,8 +68,10 @@ def test_against_reference(c, dtype):
         parts = [used[2:8] + out[:3]]
     for cases in parts:
         x, y = pack(cases, DTYPES[dtype])
-        got = dataclasses.asdict(fx.evaluate(x, y, topk=(1, 2, 5)))
-        want = reference.evaluate(x.astype(float), y, topk=(1, 2, 5))
+        # rows that are the same but for their offset differ by rounding, and so may their order
+        options = {"topk": (1, 2, 5), "worst": int(len(cases) == 1)}
+        got = dataclasses.asdict(fx.evaluate(x, y, **options))
+        want = reference.evaluate(x.astype(float), y, **options)
         assert_close(got, want, RELATIVE[dtype])
         assert got.keys() - want.keys() == {"provenance", "calibration"}
 

@@ -111,3 +111,8 @@ def _for_the_page(svg: str, key: str, title: str, description: str) -> str:
 def short(name: str, most: int = 18) -> str:
     """A name that fits beside an axis."""
     return name if len(name) <= most else f"{name[: most - 8]}…{name[-6:]}"
+
+
+def drawable(x: float) -> bool:
+    """Finite, and far enough from the end of the floats for an axis with margins."""
+    return abs(x) < 1e300

@@ -5,12 +5,11 @@ A plot without numbers is left out. Each says in words, too, what it shows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from fastxent.report._figure import MARKERS, MOST_RUNS, MUTED, RUNS, STYLES, Plot, plain_ticks, plot, short
+from fastxent.report._distribution import histogram
+from fastxent.report._figure import MARKERS, MOST_RUNS, MUTED, RUNS, STYLES, Plot, drawable, plain_ticks, plot, short
 from fastxent.report._numbers import number, percent
 from fastxent.report.lines import calibration
 from fastxent.report.reading import Result
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_GROUPS = 24
-FEW_ROWS = 10_000  # below, a histogram on a logarithmic axis has a bar an octave
-
-Part = tuple[float, float, float]  # of a distribution: from, to, share of the rows
 
 
 def plots(results: Sequence[Result]) -> list[Plot]:
@@ -42,7 +38,7 @@ def _evaluation(results: Sequence[Result]) -> Iterator[Plot | None]:
             sides = [("temperature 1", before), (f"temperature {number(temperature, 4)}", after)]
             yield _reliability(sides, f"calibration-{i + 1}", name)
     yield _temperatures(results)
-    yield _histogram(results)
+    yield histogram(results)
     yield _quantiles(results, "quantiles", "Loss, sorted", "loss, nats")
     yield _ranks(results, "topk", "Rank curve", "share of rows", "Share of rows whose label is among the k largest.")
     yield _groups(results, "cross_entropy", "Loss", "nats")
@@ -121,93 +117,6 @@ def _temperatures(results: Sequence[Result]) -> Plot | None:
     return plot(draw, "temperatures", "Loss by temperature", note, f"{'; '.join(words)}.", len(curves))
 
 
-def _histogram(results: Sequence[Result]) -> Plot | None:
-    curves = [(r.name, _shares(r)) for r in results]
-    edges = [x for _, parts in curves for a, b, share in parts if share for x in (a, b) if 0 < x and _drawable(x)]
-    if not edges:
-        return None
-    # losses of a good model lie near 0, in many powers of ten
-    log = max(edges) > 100 * min(edges)
-    drawn = [_trimmed([p for p in parts if _drawable(p[1]) and (p[0] > 0 or not log)]) for _, parts in curves]
-    if not any(drawn):
-        return None
-    left_out = [[p for p in c[1] if p not in inside and p[2]] for c, inside in zip(curves, drawn, strict=True)]
-    if log and all(r.block("histogram") for r in results) and any((r.count("used") or 0) < FEW_ROWS for r in results):
-        drawn = [_octaves(parts) for parts in drawn]
-
-    def height(a: float, b: float, share: float) -> float:
-        return share / (math.log10(b / a) if log else b - a)
-
-    def draw(ax: Axes) -> None:
-        for i, ((name, _), parts) in enumerate(zip(curves, drawn, strict=True)):
-            if parts:
-                alone = len(curves) == 1
-                look = {"fill": True, "alpha": 0.8} if alone else {"linestyle": STYLES[i], "linewidth": 1.4}
-                sides = [parts[0][0], *(b for _, b, _ in parts)]
-                ax.stairs([height(*p) for p in parts], sides, color=RUNS[i], label=name, **look)
-        if log:
-            ax.set_xscale("log")
-            plain_ticks(ax.xaxis)
-        ax.set(xlabel="loss, nats", ylabel=f"share of rows per {'factor of ten' if log else 'nat'}")
-        ax.set_ylim(bottom=0)
-
-    note = "How the rows' losses are spread."
-    if not all(r.block("histogram") for r in results):
-        note += " Drawn from quantiles, as if rows were spread evenly between two of them."
-    words = []
-    for (name, _), outside in zip(curves, left_out, strict=True):
-        left = [f"{percent(share)} of the rows {_where(a, b)}" for a, b, share in outside]
-        words += [f"{name}: {' and '.join(left)}" if len(curves) > 1 else " and ".join(left)] if left else []
-    if words:
-        note += f" Not drawn: {'; '.join(words)}."
-    return plot(draw, "histogram", "Distribution of the loss", note, "", len(curves))
-
-
-def _trimmed(parts: list[Part]) -> list[Part]:
-    """From the first range that has any rows to the last."""
-    some = [i for i, (_, _, share) in enumerate(parts) if share > 0]
-    return parts[some[0] : some[-1] + 1] if some else []
-
-
-def _octaves(parts: list[Part]) -> list[Part]:
-    """The parts of each octave as one: of few rows quarters of octaves are spikes."""
-    found: list[Part] = []
-    for a, b, share in parts:
-        if found and math.frexp(found[-1][0])[1] == math.frexp(a)[1]:
-            found[-1] = found[-1][0], b, found[-1][2] + share
-        else:
-            found.append((a, b, share))
-    return found
-
-
-def _where(a: float, b: float) -> str:
-    return f"from {number(a, 3)} on" if not _drawable(b) else f"below {number(b, 3)}"
-
-
-def _shares(r: Result) -> list[Part]:
-    """Neighbouring ranges and the share of rows in each, from the histogram (edges and counts) or the quantiles."""
-    block = r.block("histogram")
-    if block:
-        if not all(isinstance(block.get(what), list) for what in ("edges", "counts")):
-            raise r.error("histogram", block, "not edges and counts")
-        edges = [r.as_number(x, "histogram: edges") for x in block["edges"]]
-        counts = [r.as_number(x, "histogram: counts") or 0.0 for x in block["counts"]]
-        if len(edges) != len(counts) + 1:
-            raise r.error("histogram", block, "not one edge more than counts")
-        parts = [(a, b, n) for (a, b), n in zip(pairwise(edges), counts, strict=True)]
-    else:
-        parts = [(a, b, q - p) for (p, a), (q, b) in pairwise(r.curve("quantiles"))]
-    total = sum(w for _, _, w in parts)
-    found: list[Part] = []
-    for a, b, weight in parts:
-        if a is None or b is None or not _drawable(a) or not a < b:
-            continue
-        if found and found[-1][1] != a:
-            break  # no neighbours: nothing that can be drawn
-        found.append((a, b, weight / total if total else 0.0))
-    return _trimmed(found)
-
-
 def _quantiles(results: Sequence[Result], field: str, title: str, unit: str, *, signed: bool = False) -> Plot | None:
     curves = [(r.name, _finite(r.curve(field))) for r in results]
     if not any(len(points) > 1 for _, points in curves):
@@ -274,7 +183,7 @@ def _ranks(results: Sequence[Result], field: str, title: str, unit: str, note: s
 def _groups(results: Sequence[Result], field: str, what: str, unit: str) -> Plot | None:
     columns = [by_group(r, field) for r in results]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    columns = [{name: v for name, v in column.items() if _drawable(v[0])} for column in columns]
+    columns = [{name: v for name, v in column.items() if drawable(v[0])} for column in columns]
     if not any(columns) or len(names) < 2:
         return None
     if all(name.lstrip("-").isdigit() for name in names):
@@ -286,7 +195,7 @@ def _groups(results: Sequence[Result], field: str, what: str, unit: str) -> Plot
         for i, (r, column) in enumerate(zip(results, columns, strict=True)):
             points = [(j + step * (i - (len(columns) - 1) / 2), *column[n]) for j, n in enumerate(shown) if n in column]
             for y, x, error in points:
-                if _drawable(error):
+                if drawable(error):
                     ax.plot([x - error, x + error], [y, y], color=RUNS[i], linewidth=1.2)
             if points:
                 ys, xs, _ = zip(*points, strict=True)
@@ -310,7 +219,7 @@ def _by_position(
             if points:
                 x, y, error = zip(*points, strict=True)
                 ax.plot(x, y, color=RUNS[i], linestyle=STYLES[i], linewidth=1.4, label=r.name)
-                if all(map(_drawable, error)):
+                if all(map(drawable, error)):
                     low, high = ([v + s * e for v, e in zip(y, error, strict=True)] for s in (-1, 1))
                     ax.fill_between(x, low, high, color=RUNS[i], alpha=0.2, linewidth=0)
         ax.set(xlabel="group (position)", ylabel=f"{what}, {unit}")
@@ -326,7 +235,7 @@ def _by_confidence(results: Sequence[Result]) -> Plot | None:
         for row in r.rows("kl_by_confidence"):
             value = next((row[key] for key in ("kl_mean", "kl", "mean", "value") if key in row), None)
             x = r.as_number(value, "kl_by_confidence")
-            if x is not None and _drawable(x):
+            if x is not None and drawable(x):
                 found[_bucket(row)] = x
         columns.append(found)
     names = list(dict.fromkeys(name for column in columns for name in column))
@@ -362,9 +271,4 @@ def _look(i: int) -> dict[str, Any]:
 
 
 def _finite(points: Sequence[Any]) -> list[Any]:
-    return [point for point in points if all(x is not None and _drawable(x) for x in point)]
-
-
-def _drawable(x: float) -> bool:
-    """Finite, and far enough from the end of the floats for an axis with margins."""
-    return abs(x) < 1e300
+    return [point for point in points if all(x is not None and drawable(x) for x in point)]
