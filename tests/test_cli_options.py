@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,13 @@ def test_the_tables_hold_every_option(command, table):
     assert options - APART == tried
 
 
+def test_the_demo_takes_the_options_too(capsys):
+    assert main("eval --demo --rows 10:90 --columns 9 --topk 2 --json -".split()) == 0
+    x, y = (np.load(resources.files("fastxent.data") / f"digits_{what}.npy") for what in ("logits", "labels"))
+    want = fx.evaluate(x[10:90, :9], y[10:90], topk=(2,))
+    assert numbers(json.loads(capsys.readouterr().out)) == numbers(want.to_dict())
+
+
 def test_fit_temperature(here, capsys):
     assert main("eval x.npy y.npy --mask mask.npy --fit-temperature --json -".split()) == 0
     got = json.loads(capsys.readouterr().out)
@@ -239,7 +247,8 @@ USAGE = [
     "eval x.npy y.npy --temperatures a,b", "eval x.npy y.npy --classes 0", "eval x.npy y.npy --shift -1",
     "eval x.npy y.npy --rows 5", "compare x.npy",
     "eval x.npy y.npy --checkpoint x.npy", "eval x.npy y.npy --html -", "compare x.npy q.npy --kl-cutoff x",
-    "eval x.npy y.npy --json out --html out", "eval x.npy y.npy --json y.npy", "eval x.npy y.npy --mask",
+    "eval x.npy y.npy --json out --html out", "eval --demo --member x", "eval --demo x.npy",
+    "eval x.npy y.npy --json y.npy", "eval x.npy y.npy --mask",
 ]  # fmt: skip
 
 

@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from functools import partial
 from importlib.resources import as_file, files
-from pathlib import Path
 
 from fastxent.cli._evaluation import (
     ALL,
@@ -57,7 +56,7 @@ def _eval(args: argparse.Namespace) -> int:
     labels = args.labels_option or args.labels or (args.logits if args.label_member else None)
     if args.labels_option and args.labels:
         args.parser.error("labels are given twice")
-    if args.demo and (args.logits or labels):
+    if args.demo and (args.logits or labels or args.member or args.label_member):
         args.parser.error("--demo brings its own files")
     if not args.demo and not args.logits:
         args.parser.error("a file of logits is wanted, or --demo")
@@ -73,13 +72,13 @@ def _score(args: argparse.Namespace, labels: str | None) -> Evaluation:
         return _evaluate(open_dump(args.logits, args), open_labels(str(labels), args), args)
     folder = files("fastxent.data")
     with as_file(folder / "digits_logits.npy") as x, as_file(folder / "digits_labels.npy") as y:
-        result = _evaluate(x, y, args)
+        result = _evaluate(open_dump(str(x), args), open_labels(str(y), args), args)
     result.provenance["logits"]["name"] = "handwritten digits"
     result.provenance["labels"]["name"] = "handwritten digits"
     return result
 
 
-def _evaluate(logits: Path | Source, labels: Path | Source, args: argparse.Namespace) -> Evaluation:
+def _evaluate(logits: Source, labels: Source, args: argparse.Namespace) -> Evaluation:
     progress = not args.no_progress
     result = evaluate(logits, labels, **options_of(args, ALL), progress=progress)
     if not args.fit_temperature:
