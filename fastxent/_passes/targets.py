@@ -147,7 +147,8 @@ def _blocks(x: Logits, axis: int, target: Labels | Logits, sample: Logits | None
     rows = np.moveaxis(x.array, axis, -1)
     targets = np.moveaxis(target.array, axis, -1) if soft else target.array
     # as `pieces` has it: whether the class axis is strided chooses the kernel
-    contiguous = x.array.dtype.kind in "uib" and x.kind == F64 or rows.shape[-1] <= 1 or rows.strides[-1] == rows.itemsize
+    integers = x.kind == F64 and x.array.dtype.kind in "uib"
+    contiguous = integers or rows.shape[-1] <= 1 or rows.strides[-1] == rows.itemsize
     for index in batch_indices(rows.shape[:-1], rows.shape[-1]):
         block, goal = rows[index], targets[index]
         if x.convert is not None:
