@@ -11,7 +11,7 @@ import pytest
 from accuracy import near
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import BFLOAT16, STORAGES, bits, layouts, same_bits, storage_ids
+from layouts import BFLOAT16, STORAGES, bits, classes_lie_together, layouts, same_bits, storage_ids
 from test_targets import SHAPES, labels, soft
 
 import fastxent as fx
@@ -123,15 +123,20 @@ def exact_gradient(x, a):
 def test_dtypes_layouts_and_axes(storage):
     rng = np.random.default_rng(4)
     x, y = rng.normal(0, 4, (3, 4, 5)).astype(storage), rng.integers(0, 5, (3, 4))
-    expected_loss, expected = fx.cross_entropy(x, y, axis=-1, return_grad=True)
+    # one result for all whose class axis is contiguous, and one for all others
+    results = [fx.cross_entropy(a, y, axis=-1, return_grad=True) for a in (np.asfortranarray(x), x)]
+    expected = results[1][1]
     assert expected.dtype == (np.float64 if storage.kind in "i" or storage.itemsize == 8 else np.float32)
     near(expected, reference.cross_entropy(x.astype(float), y, axis=-1, return_grad=True)[1], 6)
     for name, scores in layouts(x):
         loss, found = fx.cross_entropy(scores, y, axis=-1, return_grad=True)
+        # integers are converted, row by row
+        expected_loss, expected = results[classes_lie_together(scores) or storage.kind == "i"]
         assert same_bits(found, expected), name
         assert same_bits(loss, expected_loss), name
         moved = gradient(np.moveaxis(scores, -1, 0), y, axis=0)
         assert same_bits(np.moveaxis(moved, 0, -1), expected), name
+        near(found, results[1][1], 6)
 
 
 def test_rows_that_count_nothing_have_no_gradient():
@@ -158,15 +163,24 @@ def test_special_rows(target):
             np.testing.assert_allclose(gradient(x, target), expected, 5 * eps(dtype), 5 * eps(dtype))
 
 
-def test_losses_are_those_without_gradient():
+@pytest.mark.parametrize("shape", [(70, 300), (70, 10), (3, 10, 29), (2, 300, 21), (140, 3)], ids=str)
+@pytest.mark.parametrize("storage", STORAGES, ids=storage_ids)
+def test_losses_are_those_without_gradient(shape, storage):
+    """Nor do weights of the rows that are all 1 change a bit, in narrow and in strided rows either."""
     rng = np.random.default_rng(5)
-    for dtype in STORAGES:
-        x, y, p = rng.normal(0, 9, (70, 300)).astype(dtype), rng.integers(0, 300, 70), soft((70, 300))
-        for goal in (y, p):
-            for reduction in REDUCTIONS:
-                options = {"reduction": reduction, "weight": rng.random(300)}
-                loss = fx.cross_entropy(x, goal, return_grad=True, **options)[0]
-                assert same_bits(loss, fx.cross_entropy(x, goal, **options))
+    x, p = rng.normal(0, 9, shape).astype(storage), soft(shape)
+    rows = shape[:1] + shape[2:]
+    y = rng.integers(0, shape[1], rows)
+    x[:3] *= 1e3  # far rows
+    for goal in (y, p):
+        for reduction in REDUCTIONS:
+            for smoothing in (0.0, 0.1):
+                options = {"reduction": reduction, "weight": rng.random(shape[1]), "label_smoothing": smoothing}
+                loss = fx.cross_entropy(x, goal, **options)
+                assert same_bits(fx.cross_entropy(x, goal, return_grad=True, **options)[0], loss)
+                ones = np.ones(rows, np.float32)
+                assert same_bits(fx.cross_entropy(x, goal, sample_weight=ones, **options), loss)
+                assert same_bits(fx.cross_entropy(x, goal, sample_weight=ones, return_grad=True, **options)[0], loss)
 
 
 @settings(max_examples=150, deadline=None, database=None)

@@ -23,6 +23,7 @@ from layouts import (
 
 import fastxent as fx
 from fastxent import reference
+from fastxent._passes import targets
 
 INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean")
@@ -226,6 +227,40 @@ def test_same_bits_by_threads_levels_and_blocks(monkeypatch):
             with monkeypatch.context() as patch:
                 use_level(patch, level)
                 assert all(map(same_bits, all_of(), expected))
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_same_bits_however_rows_are_cut(strided, monkeypatch):
+    """Rows of more classes than a block holds: segment by segment, between which signals are looked at."""
+    rng = np.random.default_rng(8)
+    x, p, y = rng.normal(0, 4, (2, 140_000)).astype(np.float32), soft((2, 140_000)), np.array([3, 139_999])
+    x[0, 70_000] = 60.0  # nearly all is on one class of the second segment
+    x = np.asfortranarray(x) if strided else x
+    problems = [(goal, eps) for goal in (p, y) for eps in (0.0, 0.1)]
+
+    def all_of():
+        return [
+            *(o for goal, eps in problems for o in fx.cross_entropy(x, goal, label_smoothing=eps, return_grad=True)),
+            *(fx.cross_entropy(abs(x), goal, label_smoothing=eps, from_logits=False) for goal, eps in problems),
+        ]
+
+    expected = all_of()
+    lse = [np.log(np.exp(row).sum()) for row in x.astype(float)]
+    truth = [(q * (s - row)).sum() for row, q, s in zip(x, p, lse, strict=True)]
+    assert expected[0] == pytest.approx(np.mean(truth), 1e-6)
+    calls = []
+
+    class Targets(targets.kernels.Targets):
+        def run(self, *args, **options):
+            calls.append(args)
+            return super().run(*args, **options)
+
+    monkeypatch.setattr(targets, "ELEMENTS", 1 << 16)
+    for threads in (1, 3):
+        with fx.num_threads(threads), monkeypatch.context() as patch:
+            patch.setattr(targets.kernels, "Targets", Targets)
+            assert all(map(same_bits, all_of(), expected))
+    assert len(calls) >= 2 * 2 * 8 * 3  # rows, numbers of threads, calls, segments
 
 
 def test_temperature_divides():

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 row_format: int
 segment_columns: int
 partial_size: int
+target_part_size: int
 exact_size: int
 fused: bool
 
@@ -103,12 +104,18 @@ class Targets:
     ) -> None: ...
     @property
     def count(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
     def run(
         self,
         row0: int,
         row1: int,
         threads: int,
         *,
+        segment0: int = 0,
+        segment1: int = -1,
+        workspace: NDArray[np.uint8] | None = None,
+        writing: bool = False,
         ignore: int | None = None,
         weights: NDArray[np.float64] | None = None,
         smoothing: float = 0.0,

@@ -3,8 +3,8 @@
 #
 # A piece of rows is looked at three times, in cache: for the largest element of each row, or its label's; for the sum of
 # all others (strided.pxi); for A0 and A1 (target_terms.pxi). As the largest element is never in the sum, the gap is
-# log1p(S_others / e^top) throughout. A fourth look writes the gradient. Whatever is out of the ordinary in a row - NaN,
-# infinite, far off, masked but for one class - is left to target_rows.pxi.
+# log1p(S_others / e^top) throughout. A fourth look writes the gradient. Whatever is out of the ordinary in a row (NaN,
+# infinite, far off, masked but for one class) is left to target_rows.pxi.
 
 cdef enum:
     HELD_DOUBLES = 4096   # 8 bytes each: logits of a piece that are brought into lanes once, for all looks
@@ -222,7 +222,8 @@ cdef void gaps_of_lanes(
     cdef double low[LANES]
     cdef vd y[FX_NI]
     cdef Py_ssize_t h, i, v, count = raw.count
-    cdef Columns *x = &piece.x
+    cdef const Columns *x = &piece.x
+    cdef const Columns *source
     if job.probabilities:
         shares_of_lanes(x, n, piece.own, pixels.s, pixels.s_lo, low)
         for h in range(x.lanes // (FX_NI * FX_VD)):
@@ -239,19 +240,26 @@ cdef void gaps_of_lanes(
             # a negative entry, a ratio out of range, an infinite element or a row of zeros
             piece.odd[i] = low[i] > 0.0 or not 0.0 < piece.top[i] < INFINITY or not piece.gap[i] < INFINITY
         return
-    any_pixel_segment(x.p, x.kind, x.class_stride, x.row_stride, n, x.count, piece.own, &pixels)
+    # a label's loss has the bits that Rows gives, which the order of the classes in memory may choose (ordinary.pxi)
+    source = raw if job.own_label else x
+    any_pixel_segment(
+        source.p, source.kind, source.class_stride, source.row_stride, n, source.count, piece.own, &pixels
+    )
     for i in range(count, x.lanes):
         pixels.s[i] = 1.0
-        pixels.top[i] = pixels.c[i] = piece.top[i] = 0.0
+        pixels.s_lo[i] = pixels.top[i] = pixels.c[i] = piece.top[i] = 0.0
     if job.single:
         losses_of(&pixels, piece.top, x.lanes, piece.gap)
+    else:
+        double_losses_of(&pixels, piece.top, x.lanes, piece.gap)
     for i in range(count):
-        # for a gradient a far row is left to target_rows.pxi, which gives its loss the same bits
-        if not job.single or (job.own_label and piece.gap[i] == ODD and job.gradient == NULL):
-            partial_of(
-                &pixels, i, raw.p + i * raw.row_stride, raw.kind, raw.class_stride, n, piece.own[i], &part
-            )
-            piece.gap[i] = loss_of(&part, piece.top[i])
+        # in float32 a far row is left to target_rows.pxi where more than a label's loss is wanted; the same bits
+        if (not job.single and (piece.gap[i] == ODD or job.gradient != NULL)) or (
+            piece.gap[i] == ODD and job.own_label and job.gradient == NULL
+        ):
+            partial_of(&pixels, i, raw.p + i * raw.row_stride, raw.kind, raw.class_stride, n, piece.own[i], &part)
+            if piece.gap[i] == ODD:
+                piece.gap[i] = loss_of(&part, piece.top[i])
             if job.gradient != NULL:
                 lse_with(&part, piece.top[i], piece.gap[i], &piece.hi[i], &piece.lo[i])
         piece.odd[i] = not piece.gap[i] < ODD
@@ -320,7 +328,7 @@ cdef int64_t score_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count)
     cdef float narrow
     cdef int64_t counts = 0
     cdef Py_ssize_t i, n = job.classes, step
-    cdef bint soft = job.target_code >= SOFT
+    cdef bint soft = job.target_code >= SOFT, plain
     cdef char *place
     piece.row = row
     set_columns(
@@ -328,7 +336,8 @@ cdef int64_t score_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count)
     )
     read_targets(job, row, count, piece.label, piece.status)
     piece.x = raw
-    if n * raw.lanes * lane_size(raw.kind) <= 8 * HELD_DOUBLES:
+    plain = job.own_label and not job.probabilities and job.gradient == NULL   # one look is enough
+    if not plain and n * raw.lanes * lane_size(raw.kind) <= 8 * HELD_DOUBLES:
         hold_columns(&piece.x, n, <char *>held)
     if soft:
         set_columns(
@@ -417,6 +426,7 @@ cdef void part_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count, Py_
             continue
         part.k = first + piece.own[i]
         part.own = piece.top[i]
+        part.rest.top = min(part.rest.top, part.own)  # it may stand for the exponent of the sum (ordinary.pxi)
         part.a0 = piece.a0[i]
         part.a0_lo = piece.a0_lo[i]
         part.a1 = piece.a1[i]
