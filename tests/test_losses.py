@@ -223,6 +223,30 @@ def test_special_rows(row):
             twins(np.asfortranarray(rows), [0, label, 0], [0.5] * len(row))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("classes", [2, 3, 10, 19, 33, 100])
+def test_a_row_knows_nothing_of_its_neighbours(classes, dtype):
+    """Rows out of the ordinary, and those at its limits, are summed again with all around them."""
+    rng = np.random.default_rng(classes)
+    shifts = (0, 0, 30, -30, -56, 80, 87, -90, 1e4, -1e4)
+    x = rng.standard_normal((200, classes)).astype(dtype) + np.resize(shifts, 200).astype(dtype)[:, None]
+    x[::7, 1] = -INF
+    x[3, 0], x[5, 1] = INF, NAN
+    labels = rng.integers(0, classes, 200)
+    for scores in (x, np.asfortranarray(x)):
+        for rows, one in (
+            (fx.cross_entropy(scores, labels, reduction="none"), lambda i: fx.cross_entropy(some(i), labels[i : i + 1])),
+            (fx.logsumexp(scores, axis=1), lambda i: fx.logsumexp(some(i), axis=1)[0]),
+        ):
+            some = rows_of(scores)
+            np.testing.assert_array_equal(rows, np.array([one(i) for i in range(200)], rows.dtype))
+
+
+def rows_of(x):
+    """Single rows whose classes lie as they do among the others."""
+    return lambda i: x[i : i + 1]
+
+
 def test_huge_logits_do_not_overflow():
     for row in ([1e300, -1e300], [1.7e308, -1.7e308], [1e308] * 5, [-1e308, -INF]):
         for label in (0, 1):

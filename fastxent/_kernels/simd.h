@@ -415,10 +415,13 @@ FX_INLINE void vd_terms(const vd *x, vd *e) {
     x[0] = LOAD(0); x[1] = LOAD(1); x[2] = LOAD(2); x[3] = LOAD(3); \
     x[4] = LOAD(4); x[5] = LOAD(5); x[6] = LOAD(6); x[7] = LOAD(7); \
     TERMS(x, e); if (q < 4) TERMS(x + 2, e + 2); \
-    TERMS(x + 4, e + 4); if (q < 4) TERMS(x + 6, e + 6); \
     if (label) { \
         e[0] = BUT(label, j, e[0]); e[1] = BUT(label, j + 1, e[1]); \
         e[2] = BUT(label, j + 2, e[2]); e[3] = BUT(label, j + 3, e[3]); \
+    } \
+    if (n <= 4) return (e[0] + e[1]) + (e[2] + e[3]); /* the others are 0 */ \
+    TERMS(x + 4, e + 4); if (q < 4) TERMS(x + 6, e + 6); \
+    if (label) { \
         e[4] = BUT(label, j + 4, e[4]); e[5] = BUT(label, j + 5, e[5]); \
         e[6] = BUT(label, j + 6, e[6]); e[7] = BUT(label, j + 7, e[7]); \
     } \
