@@ -116,7 +116,8 @@ def pivot_table(rows: list[Row]) -> str:
 def usual_table(path: Path) -> str:
     """How many times faster than the usual way: one line for each function, one column for each shape and dtype."""
     runs = [b["extra_info"] for b in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]]
-    found = {(r["function"], f"{r['shape']} {r['dtype']}"): r["usual_over_ours"] for r in runs if "usual_over_ours" in r}
+    runs = [r for r in runs if "usual_over_ours" in r]
+    found = {(r["function"], f"{r['shape']} {r['dtype']}"): r["usual_over_ours"] for r in runs}
     functions, shapes = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
     lines = [[name, *(_ratio(found.get((name, shape))) for shape in shapes)] for name in functions]
     return _markdown(["function", *shapes], lines, 1)
