@@ -1,8 +1,8 @@
 # Rows brought into lanes: up to LANES neighbouring rows of an array, class by class, in the working precision.
 #
-# Where the rows' elements of a class lie side by side in float32 or float64 - (N, C, d1, ...) - they are read where they
-# lie. Else COLUMN_BLOCK classes at a time come into a buffer: rows of float32 by tiles turned in registers (tiles.h),
-# others element by element. Lanes behind the last row are 0 there.
+# Where the rows' elements of a class lie side by side in float32 or float64 - (N, C, d1, ...) - they are read where
+# they lie. Else COLUMN_BLOCK classes at a time come into a buffer: rows of float32 by tiles turned in registers
+# (tiles.h), others element by element. Lanes behind the last row are 0 there.
 
 cdef extern from "tiles.h" nogil:
     enum: FX_SIDE

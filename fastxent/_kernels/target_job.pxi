@@ -79,7 +79,11 @@ cdef inline int64_t count_of(int status) noexcept nogil:
 cdef inline int64_t target_label(const TargetJob *job, const char *p, int code, uint8_t *status) noexcept nogil:
     """The row's label; -1 without one that counts."""
     cdef uint64_t label = read_label(p, code)
-    status[0] = IGNORED if job.has_ignore and label == job.ignore else INVALID if label >= <uint64_t>job.classes else USED
+    status[0] = USED
+    if job.has_ignore and label == job.ignore:
+        status[0] = IGNORED
+    elif label >= <uint64_t>job.classes:
+        status[0] = INVALID
     return <int64_t>label if status[0] == USED else -1
 
 

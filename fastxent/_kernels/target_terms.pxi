@@ -1,10 +1,10 @@
 # The sums that a loss against a distribution is made of, and what it is against.
 #
-# The target of a row is a vector a >= 0 of the classes: a_j = w_j p'_j, p' the given probabilities, or the label's one-hot
-# vector, smoothed towards 1 / C. The loss is sum a_j (lse - x_j) = A1 + gap A0, with A0 = sum a_j,
-# A1 = sum a_j (top - x_j), top the row's largest element and gap = lse - top. All of it is >= 0, so nothing cancels, and
-# a larger top that comes later only adds to A1. A term whose a_j is 0 is 0, whatever its logit: a masked class costs
-# only what the target puts on it. A smoothed label's own share is added at the end.
+# The target of a row is a vector a >= 0 of the classes: a_j = w_j p'_j, p' the given probabilities, or the label's
+# one-hot vector, smoothed towards 1 / C. The loss is sum a_j (lse - x_j) = A1 + gap A0, with A0 = sum a_j, A1 = sum a_j
+# (top - x_j), top the row's largest element and gap = lse - top. All of it is >= 0, so nothing cancels, and a larger
+# top that comes later only adds to A1. A term whose a_j is 0 is 0, whatever its logit: a masked class costs only what
+# the target puts on it. A smoothed label's own share is added at the end.
 #
 # Probabilities q, up to scale: the same with log q_j for x_j; top - x_j is then log(top / q_j), whose powers of two are
 # subtracted as integers, so that it is as good as its size wants, whatever the scale.
@@ -117,7 +117,9 @@ cdef void any_add_run(
         add_run(x, False, a, False, groups, top, sums)
 
 
-cdef inline void gather_kind(const char *p, int kind, Py_ssize_t stride, Py_ssize_t n, char *out, vec like) noexcept nogil:
+cdef inline void gather_kind(
+    const char *p, int kind, Py_ssize_t stride, Py_ssize_t n, char *out, vec like
+) noexcept nogil:
     cdef Py_ssize_t i = 0, w = width(like), size = sizeof(vec) // w
     if stride == itemsize(kind):
         while i + w <= n:
