@@ -85,7 +85,7 @@ cdef void carry(int64_t *limbs) noexcept nogil:
 cdef inline void add_scaled(
     int64_t *limbs, const char *values, bint single, Py_ssize_t n, double scale, int64_t bits
 ) noexcept nogil:
-    """Add n float32 (`single`) or float64 values that lie side by side; the ordinary one is so after a factor 2^bits."""
+    """Add n float32 (`single`) or float64 values that lie side by side; the ordinary one after a factor 2^bits."""
     cdef vl high[FAST_LANES]
     cdef vl low[FAST_LANES]
     cdef vl odd, wrong

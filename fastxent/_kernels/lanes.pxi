@@ -30,7 +30,7 @@ cdef Py_ssize_t count_odd(const double *values, Py_ssize_t count) noexcept nogil
 
 
 cdef Py_ssize_t losses_of(const Pixels *pixels, const double *x_label, Py_ssize_t count, double *out) noexcept nogil:
-    """Losses, for results in float32, of rows whose label was left out; ODD, and counted, where `loss_of` must do it."""
+    """Losses, for float32, of rows whose label was left out; ODD, and counted, where `loss_of` must do it."""
     cdef vd a[FX_NI]
     cdef vd y[FX_NI]
     cdef Py_ssize_t i, k, v

@@ -1,12 +1,12 @@
-# Everything about narrow rows with a label, lanes being rows: NARROW_LANES bytes of lanes at a time are brought into columns,
-# looked through for the largest of the others, its class and the label's rank, and summed again for the moments, referred
-# to that largest. Then the same formulas as stats_of (finish.pxi), side by side.
+# Everything about narrow rows with a label, lanes being rows: LANE_BYTES of lanes at a time are brought into columns,
+# looked through for the largest of the others, its class and the label's rank, and summed again for the moments, with
+# that largest as their reference. Then the same formulas as stats_of (finish.pxi), side by side.
 #
-# Nothing cancels here either: the largest of the others is left out of their sum, so that where nearly all probability is
-# on one wrong class its -log is still log1p of what is left. What is out of the ordinary is left to stats_of.
+# Nothing cancels here either: the largest of the others is left out of their sum, so that -log of its probability is
+# log1p of what is left, where nearly all is on one wrong class, too. What is out of the ordinary is left to stats_of.
 
 cdef enum:
-    LANE_BYTES = 128       # FX_NI vectors
+    LANE_BYTES = 128       # FX_NV vectors
     MOST_LANES = 32
 
 # what a row's others leave, e = e^(x - c log 2), c the base-2 exponent of the largest
@@ -44,7 +44,7 @@ cdef inline void add_wide(double *sums, vec x) noexcept nogil:
 cdef inline void bring_lanes(
     const char *x, int kind, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t rows, char *b, vec like
 ) noexcept nogil:
-    """Rows into columns: out (n rounded up to whole FX_NI, LANE_BYTES); 0 behind the last row, -inf behind the classes."""
+    """Rows into columns: out (n rounded up to FX_NI, LANE_BYTES); 0 behind the last row, -inf behind the classes."""
     cdef Py_ssize_t lanes = LANE_BYTES // (<Py_ssize_t>sizeof(vec) // width(like)), i, j, done = 0
     cdef Py_ssize_t size = itemsize(kind)
     cdef double value
@@ -98,7 +98,7 @@ cdef inline void moments_of(
             (<double *>label_lanes)[i] = <double>labels[i] if i < rows else -1
             (<double *>before_lanes)[i] = x_label[i] if i < rows else 0
             (<double *>behind_lanes)[i] = next_up(x_label[i] if i < rows else 0, like)
-    for v in range(FX_NI):
+    for v in range(FX_NV):
         b = columns + v * <Py_ssize_t>sizeof(vec)
         label = load(label_lanes + v * <Py_ssize_t>sizeof(vec), native(like), like)
         before = load(before_lanes + v * <Py_ssize_t>sizeof(vec), native(like), like)

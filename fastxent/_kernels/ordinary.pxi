@@ -4,10 +4,10 @@
 # touched by it. All others (far off, wholly masked, infinite, NaN) fail that one test and are summed by the kernel of
 # strided.pxi, which refers to the largest logit. Both know one row only: its value depends on that row alone.
 #
-# FX_RUN = 8 classes are added as ((e0 + e4) + (e1 + e5)) + ((e2 + e6) + (e3 + e7)), and these sums in order of the classes
-# in float64, or for float64 as pairs that keep the rounding error. So the same comes out of two ways to read: narrow rows
-# whose classes lie side by side as one stream of exponentials, whose sums are taken afterwards (fx_row_sums), and pixels,
-# lanes being rows.
+# Narrow rows whose classes lie side by side are one stream of exponentials, whose sums are taken afterwards
+# (fx_row_sums): term k goes to lane k % 8, 8 terms a lane (4 of float64) make a sum. Elsewhere lanes are pixels, and 8
+# classes are added as ((e0 + e4) + (e1 + e5)) + ((e2 + e6) + (e3 + e7)). These sums are added in order of the classes
+# in float64, or for float64 as pairs that keep the rounding error.
 
 cdef enum:
     TERM_DOUBLES = 1024    # room for the exponentials of a few rows between the two steps: 8 KB, in the first cache
@@ -117,7 +117,8 @@ cdef inline void pixel_sums(
     """Pixels of any strides."""
     cdef double buffer[FX_RUN * FX_PIXELS]
     cdef vec labels[FX_PIXEL_VECTORS]
-    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, size = itemsize(kind), i, j, k, block, ahead_classes
+    cdef Py_ssize_t w = width(like), vectors = (pixels + w - 1) // w, size = itemsize(kind)
+    cdef Py_ssize_t i, j, k, block, ahead_classes
     cdef const char *p
     cdef const char *ahead
     cdef bint staged = pixel_stride != size or pixels % w != 0

@@ -1,7 +1,9 @@
 # Tasks of neighbouring rows, lanes being rows: their labels, their sums, and their results side by side; what is out of
 # the ordinary goes row by row.
 
-cdef inline void read_labels(const char *p, Py_ssize_t stride, int code, Py_ssize_t count, int64_t *labels) noexcept nogil:
+cdef inline void read_labels(
+    const char *p, Py_ssize_t stride, int code, Py_ssize_t count, int64_t *labels
+) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         labels[i] = <int64_t>read_label(p + i * stride, code)
@@ -73,7 +75,8 @@ cdef void parts_of_pixels(
 
 
 cdef inline void pick_labels(
-    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t stride, Py_ssize_t count, const int64_t *labels, double *out
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t stride, Py_ssize_t count, const int64_t *labels,
+    double *out,
 ) noexcept nogil:
     """The label's logit of each row; class 0 where there is no label."""
     cdef Py_ssize_t i
@@ -82,7 +85,8 @@ cdef inline void pick_labels(
 
 
 cdef Py_ssize_t pixel_losses(
-    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels, double *x_label, double *values
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels,
+    double *x_label, double *values,
 ) noexcept nogil:
     """Losses side by side, and the labels' logits; ODD, and counted, for those that are left to do."""
     cdef Py_ssize_t i, stride = pixel_stride(job, X)
@@ -113,7 +117,8 @@ cdef void put_many(const Job *job, Py_ssize_t row, Py_ssize_t count, const doubl
 
 
 cdef void many_stats(
-    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, const double *x_label, const double *losses,
+    const Job *job, Py_ssize_t row, Py_ssize_t count,
+    const int64_t *labels, const double *x_label, const double *losses,
     uint8_t *done,                 # out (FX_PIXELS,)
 ) noexcept nogil:
     """Everything about neighbouring narrow rows; which of them were done."""
@@ -123,7 +128,8 @@ cdef void many_stats(
     for i in range((count + lanes - 1) // lanes):
         some = min(lanes, count - i * lanes)
         any_moments(
-            x + i * lanes * stride, job.kind, stride, job.classes, some, labels + i * lanes, x_label + i * lanes, &moments
+            x + i * lanes * stride, job.kind, stride, job.classes, some, labels + i * lanes, x_label + i * lanes,
+            &moments,
         )
         stats_of_lanes(
             &moments, labels + i * lanes, x_label + i * lanes, losses + i * lanes, job.single, some,

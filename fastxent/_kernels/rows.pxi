@@ -1,10 +1,10 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
-# Row format 2: format 1 with ordinary.pxi. A row is cut into segments of SEGMENT columns, a segment into blocks of FX_BLOCK
-# runs, a run into FX_RUN groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group goes to
+# Row format 2: 1 with ordinary.pxi. A row is cut into segments of SEGMENT columns, those into blocks of FX_BLOCK runs,
+# a run into FX_RUN groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group goes to
 # lane j; a lane adds 8 terms (4 of float64) in order; then the lanes are folded once in half and flushed into float64
 # lanes (for float64 storage into float64 pairs that keep the rounding error); at the segment's end the wide lanes are
-# folded as a tree. Segments merge in the order of columns. All of it is counted from the row's start, so threads, blocks
+# folded as a tree. Segments merge in order of columns. All of it is counted from the row's start, so threads, blocks
 # and strides change nothing.
 #
 # Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane

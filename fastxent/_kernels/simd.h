@@ -407,8 +407,8 @@ FX_INLINE void vd_terms(const vd *x, vd *e) {
     FX_EACH(e, c[v] * scale[v]);
 }
 
-/* The sum of the terms of FX_RUN = 8 vectors, `step` bytes apart, `n` of which are there; lanes that hold j + k in `label`
-   leave out vector k. Written out, for loops over arrays of vectors stay in memory. */
+/* The sum of the terms of FX_RUN = 8 vectors, `step` bytes apart, `n` of which are there; lanes that hold j + k in
+   `label` leave out vector k. Written out, for loops over arrays of vectors stay in memory. */
 #define FX_EIGHT(V, LOAD, TERMS, BUT) \
     V x[8], e[8]; \
     enum { q = FX_NI < 4 ? FX_NI : 4 }; \
@@ -470,7 +470,9 @@ FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, p
 }
 #else
 #define FX_TILES 0
-FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) { (void)p; (void)stride; (void)classes; (void)b; (void)step; }
+FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) {
+    (void)p; (void)stride; (void)classes; (void)b; (void)step;
+}
 #endif
 
 /* ---- sums of FX_TILE rows of n terms, `row` terms apart: term k goes to lane k % 8, and the lanes are added as
@@ -509,7 +511,10 @@ FX_INLINE void fx_row_sums_f64(const double *e, ptrdiff_t row, ptrdiff_t n, doub
         __m256d x[2][4], a, t, b;
         for (int i = 0; i < 4; i++) x[0][i] = x[1][i] = _mm256_setzero_pd();
         for (k = 0; k + 8 <= n; k += 8)
-            for (int i = 0; i < 8; i++) x[i / 4][i % 4] = _mm256_add_pd(x[i / 4][i % 4], _mm256_loadu_pd(e + i % 4 * row + k + i / 4 * 4));
+            for (int i = 0; i < 4; i++) {
+                x[0][i] = _mm256_add_pd(x[0][i], _mm256_loadu_pd(e + i * row + k));
+                x[1][i] = _mm256_add_pd(x[1][i], _mm256_loadu_pd(e + i * row + k + 4));
+            }
         if (k + 4 <= n) {
             for (int i = 0; i < 4; i++) x[0][i] = _mm256_add_pd(x[0][i], _mm256_loadu_pd(e + i * row + k));
             if (last)

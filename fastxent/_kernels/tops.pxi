@@ -8,7 +8,8 @@ cdef enum:
 
 
 cdef inline void first_tops(
-    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels, int64_t *out
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
+    int64_t *out,
 ) noexcept nogil:
     """The first class of the largest logit, -1 where there is none above -inf; a NaN is looked over."""
     cdef vf top[FX_PIXEL_VECTORS]
@@ -53,7 +54,8 @@ cdef inline void first_tops(
 
 
 cdef void any_first_tops(
-    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels, int64_t *out
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t pixel_stride, Py_ssize_t n, Py_ssize_t pixels,
+    int64_t *out,
 ) noexcept nogil:
     if kind == F32:
         first_tops(x, F32, class_stride, pixel_stride, n, pixels, out)
