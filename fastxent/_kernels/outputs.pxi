@@ -26,8 +26,8 @@ cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normal
         if kind != F64:
             out.inverse = <float>exact
             out.inverse_lo = exact - out.inverse
-        elif FX_FMA:
-            out.inverse_lo = (fx_fma(-m, exact, 1.0) - scaled(p.s_lo, -e) * exact) * exact
+        else:
+            out.inverse_lo = reciprocal_rest(m, scaled(p.s_lo, -e))
     else:
         out.inverse = NAN
         out.c = 0
