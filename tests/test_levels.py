@@ -177,6 +177,20 @@ def test_blocks_of_huge_rows(level, monkeypatch, dtype, order):
 # ---- storage and layout ----
 
 
+@pytest.mark.parametrize("storage", [np.float32, np.float64])
+def test_wherever_the_largest_lies(level, storage):
+    # the loss looks at the first run alone for its reference, the evaluation at all of a block
+    for low in (0.0, -30.0, -60.0, -2e3, -1e5, -3e9, -np.inf):
+        for first in (1, 256, 4096, 4700):
+            x = np.random.default_rng(first).normal(0, 2, (1, 5000)).astype(storage)
+            x[0, :first] += storage(low)
+            report = fx.evaluate(x, np.array([4800]))
+            assert report.cross_entropy == fx.cross_entropy(x, np.array([4800]), reduction="none")[0], (low, first)
+            wide = x.astype(np.longdouble)
+            want = np.log(np.sum(np.exp(wide - wide.max()))) + wide.max() - wide[0, 4800]
+            np.testing.assert_allclose(report.cross_entropy, float(want), 4 * np.finfo(storage).eps)
+
+
 @pytest.mark.parametrize("storage", [np.float16, BFLOAT16], ids=storage_ids)
 @every_order
 def test_halves_as_their_float32_copy(level, storage, order):

@@ -104,15 +104,22 @@ class Rows:
         return np.array([high for high, _ in pairs]), np.array([rest for _, rest in pairs])
 
 
+# seed and length; from the second on they are where a search found the largest errors of one build or another
+RANDOM = ((17, 17), (145, 64), (155, 64), (172, 16), (192, 16))
+
+
+def random_rows(seed: int, c: int) -> Iterable[tuple[str, np.ndarray]]:
+    """Many rows, in all sets but the first with their largest element raised."""
+    for row in 3 * np.random.default_rng(seed).standard_normal((150, c)):
+        yield f"random {seed}", row + 9 * (seed != RANDOM[0][0]) * (row == row.max())
+
+
 @cache
 def groups(storage: np.dtype) -> list[Rows]:
     half = storage.itemsize == 2
     working = np.dtype(np.float32) if half else storage
-    rng = np.random.default_rng(17)
-    many = [("random", 3 * row) for row in rng.standard_normal((200, 17))]
-    many += [("random peaked", row + 9 * (row == row.max())) for _, row in many]
-    lengths = HALF_CLASSES if half else CLASSES
-    return [Rows(storage, many), *(Rows(storage, hard_rows(working, c)) for c in lengths)]
+    many = [Rows(storage, random_rows(*which)) for which in (RANDOM[:1] if half else RANDOM)]
+    return many + [Rows(storage, hard_rows(working, c)) for c in (HALF_CLASSES if half else CLASSES)]
 
 
 every_kind = pytest.mark.parametrize(

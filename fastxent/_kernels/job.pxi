@@ -153,6 +153,10 @@ cdef int64_t finish_row(
             return 0
         put_loss(job, row, place_of(job, row), label, loss_of(part, x_label))
         return 0
+    if job.mode == SOFTMAX:
+        # it divides by the sum, and wants no logarithm
+        normaliser_of(part, 0.0, 0.0, job.kind, norm)
+        return 0
     lse_read(x, job.kind, job.class_stride, job.classes, part, readings, &value, &lo)
     if job.mode == LSE:
         put(job, place_of(job, row), value)

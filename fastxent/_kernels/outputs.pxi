@@ -26,8 +26,8 @@ cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normal
         if kind != F64:
             out.inverse = <float>exact
             out.inverse_lo = exact - out.inverse
-        elif FX_FMA:
-            out.inverse_lo = (fx_fma(-m, exact, 1.0) - scaled(p.s_lo, -e) * exact) * exact
+        else:
+            out.inverse_lo = reciprocal_rest(m, scaled(p.s_lo, -e))
     else:
         out.inverse = NAN
         out.c = 0
@@ -70,11 +70,23 @@ cdef inline void write_row(
     cdef vec inverse_lo = splat(norm.inverse_lo, like)
     cdef vec hi = splat(norm.hi, like), lo = splat(norm.lo, like)
     cdef vec y[FX_NI]
-    cdef bint in_place = stride == size and norm.shift == 0.0, whole
+    cdef bint in_place = stride == size and norm.shift == 0.0 and n >= FX_NI * w, whole
     cdef Run gathered
     cdef const char *p
     cdef char *b = <char *>buffer
     cdef char *o
+    if in_place and out_stride == native_size:
+        # the last vectors overlap those before them
+        i = 0
+        while i < n:
+            i = min(i, n - FX_NI * w)
+            for v in range(FX_NI):
+                y[v] = load(x + (i + v * w) * size, kind, like)
+            output(y, logarithm, floor_, magic, inverse, inverse_lo, hi, lo)
+            for v in range(FX_NI):
+                store(out + (i + v * w) * native_size, y[v])
+            i += FX_NI * w
+        return
     i = -run
     while i + run < n:
         i += run

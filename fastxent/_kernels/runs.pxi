@@ -36,6 +36,14 @@ cdef inline Py_ssize_t chain_length(vec like) noexcept nogil:
         return FX_CHAIN_D
 
 
+cdef inline Py_ssize_t row_chain_length(vec like) noexcept nogil:
+    """The same, of a contiguous row."""
+    if vec is vf:
+        return FX_CHAIN_F
+    else:
+        return FX_CHAIN_ROW
+
+
 cdef inline vec splat(double x, vec like) noexcept nogil:
     if vec is vf:
         return vf_splat(<float>x)
@@ -81,6 +89,22 @@ cdef inline void vexp(const vec *x, vec magic, int fine, vec *p, vec *scale) noe
         vf_exp(x, magic, fine, p, scale)
     else:
         vd_exp(x, magic, fine, p, scale)
+
+
+cdef inline void vadd_exp(const vec *x, vec magic, vec *acc) noexcept nogil:
+    """Add e^x 2^-c of FX_NI vectors, for a sum that `mend` puts right."""
+    if vec is vf:
+        vf_add_exp(x, magic, acc)
+    else:
+        vd_add_exp(x, magic, acc)
+
+
+cdef inline void vadd_moments(const vec *x, vec magic, vec ref, vec *acc, vec *w, vec *q) noexcept nogil:
+    """The same, and e (ref - x) and e^2 to half as many lanes, v to v % FX_NH."""
+    if vec is vf:
+        vf_add_moments(x, magic, ref, acc, w, q)
+    else:
+        vd_add_moments(x, magic, ref, acc, w, q)
 
 
 cdef inline void vlog(const vec *x, vec *y) noexcept nogil:
@@ -227,7 +251,8 @@ cdef inline void lay_run(
             put_minus_infinity(tail_copy, kind, hole - (n - rest))
         else:
             run.hole_group = hole // lanes
-            memcpy(hole_copy, p + run.hole_group * lanes * size, lanes * size)
+            for i in range(lanes * size // <Py_ssize_t>sizeof(vd)):
+                vd_store(hole_copy + i * sizeof(vd), vd_load(p + run.hole_group * lanes * size + i * sizeof(vd)))
             put_minus_infinity(hole_copy, kind, hole % lanes)
 
 
@@ -310,34 +335,28 @@ cdef inline void sum_run(
     """Add e^x 2^-c of a run."""
     cdef vec acc[FX_NV]
     cdef vec x[FX_NI]
-    cdef vec e[FX_NI]
-    cdef vec scale[FX_NI]
     cdef vec m = top[0]
-    cdef Py_ssize_t g, h, v, step = width(m) * itemsize(kind)
+    cdef Py_ssize_t first = 0, g, h, v, step = width(m) * itemsize(kind)
     cdef const char *p
     cdef const char *start = run.start
     cdef Py_ssize_t groups = run.groups
-    for v in range(FX_NV):
-        acc[v] = splat(0, m)
-    for g in range(groups):
-        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-        fx_prefetch(p + FX_PREFETCH)
-        if FX_NV * step > 64:
-            fx_prefetch(p + FX_PREFETCH + 64)
-        for h in range(FX_NV // FX_NI):
-            for v in range(FX_NI):
-                x[v] = vmax(floor_, load(p, kind, m))
-                m = vmax(m, x[v])
-                p += step
-            vexp(x, magic, False, e, scale)
-            for v in range(FX_NI):
-                acc[h * FX_NI + v] = vfma(e[v], scale[v], acc[h * FX_NI + v])
-        if chain_length(m) < FX_RUN and g % chain_length(m) == chain_length(m) - 1:
-            flush(acc, hi, lo)
-            for v in range(FX_NV):
-                acc[v] = splat(0, m)
+    while first < groups:
+        for v in range(FX_NV):
+            acc[v] = splat(0, m)
+        for g in range(first, min(first + row_chain_length(m), groups)):
+            p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+            fx_prefetch(p + FX_PREFETCH)
+            if FX_NV * step > 64:
+                fx_prefetch(p + FX_PREFETCH + 64)
+            for h in range(FX_NV // FX_NI):
+                for v in range(FX_NI):
+                    x[v] = vmax(floor_, load(p, kind, m))
+                    m = vmax(m, x[v])
+                    p += step
+                vadd_exp(x, magic, &acc[h * FX_NI])
+        flush(acc, hi, lo)
+        first += row_chain_length(m)
     top[0] = m
-    flush(acc, hi, lo)
 
 
 cdef inline void moments_run(
@@ -352,38 +371,28 @@ cdef inline void moments_run(
     cdef vec aw[FX_NH]
     cdef vec aq[FX_NH]
     cdef vec x[FX_NI]
-    cdef vec e[FX_NI]
-    cdef vec scale[FX_NI]
-    cdef Py_ssize_t g, v, h, k, step = width(ref) * itemsize(kind)
+    cdef Py_ssize_t first = 0, g, v, h, step = width(ref) * itemsize(kind)
     cdef const char *p
     cdef const char *start = run.start
     cdef Py_ssize_t groups = run.groups
-    for v in range(FX_NV):
-        acc[v] = splat(0, ref)
     for v in range(FX_NH):
         aw[v] = splat(0, ref)
         aq[v] = splat(0, ref)
-    for g in range(groups):
-        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-        fx_prefetch(p + ahead)
-        if FX_NV * step > 64:
-            fx_prefetch(p + ahead + 64)
-        for h in range(FX_NV // FX_NI):
-            for v in range(FX_NI):
-                x[v] = vmax(floor_, load(p, kind, ref))
-                p += step
-            vexp(x, magic, False, e, scale)
-            for v in range(FX_NI):
-                k = h * FX_NI + v
-                acc[k] = vfma(e[v], scale[v], acc[k])
-                e[v] = e[v] * scale[v]
-                aw[k % FX_NH] = vfma(e[v], ref - x[v], aw[k % FX_NH])
-                aq[k % FX_NH] = vfma(e[v], e[v], aq[k % FX_NH])
-        if chain_length(ref) < FX_RUN and g % chain_length(ref) == chain_length(ref) - 1:
-            flush(acc, hi, lo)
-            for v in range(FX_NV):
-                acc[v] = splat(0, ref)
-    flush(acc, hi, lo)
+    while first < groups:
+        for v in range(FX_NV):
+            acc[v] = splat(0, ref)
+        for g in range(first, min(first + row_chain_length(ref), groups)):
+            p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+            fx_prefetch(p + ahead)
+            if FX_NV * step > 64:
+                fx_prefetch(p + ahead + 64)
+            for h in range(FX_NV // FX_NI):
+                for v in range(FX_NI):
+                    x[v] = vmax(floor_, load(p, kind, ref))
+                    p += step
+                vadd_moments(x, magic, ref, &acc[h * FX_NI], aw, aq)
+        flush(acc, hi, lo)
+        first += row_chain_length(ref)
     for v in range(FX_NH):
         if vec is vf:
             vf_flush(w + v * FX_VF, aw[v])
@@ -394,10 +403,15 @@ cdef inline void moments_run(
 
 
 cdef inline void flush(vec *acc, double *hi, double *lo) noexcept nogil:
-    """Fold the lanes once and add them to the wide sums: float64, or float64 with its error kept."""
+    """Fold the lanes once and add them to the wide sums: float64, or float64 with its error kept, the fold's too."""
     cdef Py_ssize_t v
+    cdef vec folded, rest
     for v in range(FX_NH):
+        folded = acc[v] + acc[v + FX_NH]
         if vec is vf:
-            vf_flush(hi + v * FX_VF, acc[v] + acc[v + FX_NH])
+            vf_flush(hi + v * FX_VF, folded)
         else:
-            vd_flush(hi + v * FX_VD, lo + v * FX_VD, acc[v] + acc[v + FX_NH])
+            rest = folded - acc[v]
+            rest = (acc[v] - (folded - rest)) + (acc[v + FX_NH] - rest)
+            vd_flush(hi + v * FX_VD, lo + v * FX_VD, folded)
+            vd_store(lo + v * FX_VD, vd_load(lo + v * FX_VD) + rest)

@@ -44,6 +44,7 @@
 #define FX_RUN 8                           /* groups a run */
 #define FX_CHAIN_F (FX_FMA ? 8 : 4)        /* terms that a lane adds before it is flushed into a wider sum */
 #define FX_CHAIN_D 4
+#define FX_CHAIN_ROW 2                    /* of a contiguous row in float64 */
 #define FX_RUN_DOUBLES (FX_RUN * FX_GROUP_BYTES / 8)
 #define FX_BLOCK 16                        /* runs that share one look at the maximum */
 
@@ -438,6 +439,45 @@ FX_INLINE vd vd_eight(const char *p, ptrdiff_t step, int n, const int64_t *label
 #define FX_AT(k) (k < n ? vd_load(p + k * step) : vd_splat(-INFINITY))
     FX_EIGHT(vd, FX_AT, vd_terms, vd_but);
 #undef FX_AT
+}
+
+/* what a lane adds: acc[v] += e^x[v] 2^-c. Written out here: where the products come back through arrays that a loop
+   reads, GCC 12 stores them all (in cache: 11 against 17 GB/s of float32). */
+FX_INLINE void vf_add_exp(const vf *x, vf magic, vf *acc) {
+    vf p[FX_NI], scale[FX_NI];
+    vf_exp(x, magic, 0, p, scale);
+    FX_EACH(acc, vf_fma(p[v], scale[v], acc[v]));
+}
+FX_INLINE void vd_add_exp(const vd *x, vd magic, vd *acc) {
+    vd p[FX_NI], scale[FX_NI];
+    vd_exp(x, magic, 0, p, scale);
+    FX_EACH(acc, vd_fma(p[v], scale[v], acc[v]));
+}
+
+/* the same, and the moments e (ref - x) and e^2 */
+#define FX_HALF(i, dst, expression) { enum { v = i }; dst[v % FX_NH] = expression; FX_FENCE(dst[v % FX_NH]); }
+#if FX_NV >= 4
+#define FX_HALVE(dst, expression) \
+    do { FX_HALF(0, dst, expression) FX_HALF(1, dst, expression) \
+         FX_HALF(2, dst, expression) FX_HALF(3, dst, expression) } while (0)
+#else
+#define FX_HALVE(dst, expression) do { FX_HALF(0, dst, expression) FX_HALF(1, dst, expression) } while (0)
+#endif
+FX_INLINE void vf_add_moments(const vf *x, vf magic, vf ref, vf *acc, vf *w, vf *q) {
+    vf p[FX_NI], scale[FX_NI];
+    vf_exp(x, magic, 0, p, scale);
+    FX_EACH(acc, vf_fma(p[v], scale[v], acc[v]));
+    FX_EACH(p, p[v] * scale[v]);
+    FX_HALVE(w, vf_fma(p[v], ref - x[v], w[v % FX_NH]));
+    FX_HALVE(q, vf_fma(p[v], p[v], q[v % FX_NH]));
+}
+FX_INLINE void vd_add_moments(const vd *x, vd magic, vd ref, vd *acc, vd *w, vd *q) {
+    vd p[FX_NI], scale[FX_NI];
+    vd_exp(x, magic, 0, p, scale);
+    FX_EACH(acc, vd_fma(p[v], scale[v], acc[v]));
+    FX_EACH(p, p[v] * scale[v]);
+    FX_HALVE(w, vd_fma(p[v], ref - x[v], w[v % FX_NH]));
+    FX_HALVE(q, vd_fma(p[v], p[v], q[v % FX_NH]));
 }
 
 /* ---- rows of up to 8 contiguous floats into columns: b[k * step + i] = element k of row i, i < 8. Nothing behind

@@ -28,6 +28,7 @@ cdef extern from "simd.h" nogil:
     enum: FX_RUN
     enum: FX_CHAIN_F
     enum: FX_CHAIN_D
+    enum: FX_CHAIN_ROW
     enum: FX_RUN_DOUBLES
     enum: FX_BLOCK
     double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_HI_F, FX_LN2_LO_F
@@ -62,6 +63,10 @@ cdef extern from "simd.h" nogil:
     vd vd_pick(vl, vd, vd)
     void vf_exp(const vf *, vf, int, vf *, vf *)
     void vd_exp(const vd *, vd, int, vd *, vd *)
+    void vf_add_exp(const vf *, vf, vf *)
+    void vd_add_exp(const vd *, vd, vd *)
+    void vf_add_moments(const vf *, vf, vf, vf *, vf *, vf *)
+    void vd_add_moments(const vd *, vd, vd, vd *, vd *, vd *)
     double vf_top(vf)
     double vd_top(vd)
     int64_t vi_total(vi)
