@@ -131,7 +131,7 @@ cdef inline void spread_run(
             for v in range(FX_NI):
                 lane = (h * FX_NI + v) % FX_NH
                 acc[2 * FX_NH + lane] = vfma(e[v], scale[v], acc[2 * FX_NH + lane])
-        if partial and (group == p.groups - 1 or group % chain_length(c0) == chain_length(c0) - 1):
+        if partial and (group == p.groups - 1 or group % row_chain_length(c0) == row_chain_length(c0) - 1):
             flush(plain, hi, lo)
             for v in range(FX_NV):
                 plain[v] = splat(0, c0)
