@@ -271,12 +271,12 @@ class Evaluator(Accumulator):
         add_confidences(parts["bins"], self._bins, value["confidence"], hit, weights)
         of_classes(parts, layout, labels, argmax, loss, weights)
         if layout.groups:
-            of_groups(parts["groups"], layout, columns, used, value, weights)
+            of_groups(parts["groups"], layout, columns, used, value, weights, self._topk)
 
     def _load(self, layout: Any, parts: Any) -> None:
         if layout is not None:
             self._adopt(Layout.from_state(layout))
-        check_parts(self._parts, parts, self._layout, self._counts, self._bins)
+        check_parts(self._parts, parts, self._layout, self._counts, self._bins, self._topk)
 
     def result(self) -> Evaluation:
         """The evaluation of what was added so far."""

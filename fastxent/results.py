@@ -58,7 +58,13 @@ class Group:
     bits: float
     perplexity: float
     accuracy: float
+    accuracy_stderr: float
+    topk: dict[int, float]
     expected_accuracy: float
+    mean_rank: float
+    mean_reciprocal_rank: float
+    entropy: float
+    brier: float
     bits_per_byte: float
     word_perplexity: float
 
@@ -73,8 +79,9 @@ class Groups(Named[Group]):
         The group's number or string.
     rows, used
         All rows, and those in the means.
-    cross_entropy, cross_entropy_stderr, bits, perplexity, accuracy, expected_accuracy
-        As `Evaluation` has them, of the group's rows.
+    cross_entropy, cross_entropy_stderr, bits, perplexity, accuracy, accuracy_stderr, topk, expected_accuracy
+    mean_rank, mean_reciprocal_rank, entropy, brier
+        As `Evaluation` has them, of the group's rows; `topk` a column for each k.
     bits_per_byte, word_perplexity
         Of the group's rows; NaN without counts of bytes or words.
     macro
@@ -90,7 +97,13 @@ class Groups(Named[Group]):
     bits: NDArray[np.float64]
     perplexity: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    accuracy_stderr: NDArray[np.float64]
+    topk: dict[int, NDArray[np.float64]]
     expected_accuracy: NDArray[np.float64]
+    mean_rank: NDArray[np.float64]
+    mean_reciprocal_rank: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    brier: NDArray[np.float64]
     bits_per_byte: NDArray[np.float64]
     word_perplexity: NDArray[np.float64]
     macro: dict[str, float]

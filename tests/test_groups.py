@@ -105,7 +105,10 @@ def test_against_numpy(weighted, text):
         own, v, u = groups == number, loss[groups == number], w[groups == number]
         one, *_ = script(x[use][own], y[use][own], u)
         assert (group.rows, group.used) == ((names == number).sum(), own.sum())
-        for name in ("cross_entropy", "cross_entropy_stderr", "accuracy", "expected_accuracy"):
+        same = ["cross_entropy", "cross_entropy_stderr", "accuracy", "accuracy_stderr", "expected_accuracy", "brier"]
+        same += ["entropy", "mean_rank", "mean_reciprocal_rank"]
+        assert group.topk == pytest.approx(one["topk"], rel=1e-11)
+        for name in same:
             assert getattr(group, name) == pytest.approx(one[name], rel=1e-11, abs=1e-12), name
         assert group.bits == pytest.approx(group.cross_entropy / np.log(2), rel=1e-14)
         assert group.perplexity == pytest.approx(np.exp(group.cross_entropy), rel=1e-14)

@@ -29,10 +29,12 @@ ERRORS = ("loss", "p_label", "entropy", "brier")
 MOST_CLASSES = 1 << 12  # beyond, no table by class and no confusion table
 MOST_LABELS = 1 << 22  # beyond, labels are not counted
 
-# sums of a group: without weights the loss, its square, the label's probability; with weights a = w loss, a^2, a w,
-# w p, w hit, w, w^2, and w times the counts of bytes and of words. Its counts: rows, used rows, hits (with weights:
-# used rows of weight above 0), bytes, words
-GROUP_SUMS, WEIGHTED_GROUP_SUMS = 3, 7
+# sums of a group: the loss and its square, then GROUP_MEANS. With weights all of them times w (the square times w^2),
+# then w, w^2, w^2 loss, and of the hits, accuracy and top-k, w hit; w^2 times accuracy; at the end w times the counts
+# of bytes and of words. Its counts: rows, used rows, without weights the hits; with weights the used rows of weight
+# above 0; bytes, words
+GROUP_MEANS = ("p_label", "entropy", "brier", "rank", "reciprocal_rank")
+GROUP_SUMS = 2 + len(GROUP_MEANS)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ class Layout:
         return self.classes is not None and self.classes <= MOST_LABELS
 
 
-def widths(layout: Layout) -> dict[str, tuple[int, int]]:
+def hits_of(topk: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of what is hit or missed."""
+    return ("accuracy", *(f"top{k}" for k in topk))
+
+
+def widths(layout: Layout, topk: tuple[int, ...]) -> dict[str, tuple[int, int]]:
     """Counts and sums of each table."""
     weighted = layout.weighted
     some = {"bins": (2, 3 if weighted else 1)}
@@ -101,8 +108,8 @@ def widths(layout: Layout) -> dict[str, tuple[int, int]]:
     if layout.by_class:
         some["confusion"] = (1, 0)
     if layout.groups:
-        extra = layout.bytes + layout.words
-        some["groups"] = (3 + extra, WEIGHTED_GROUP_SUMS + extra if weighted else GROUP_SUMS)
+        extra, hits = layout.bytes + layout.words, len(hits_of(topk))
+        some["groups"] = (3 + extra, GROUP_SUMS + 4 + hits + extra) if weighted else (2 + hits + extra, GROUP_SUMS)
     return some
 
 
@@ -110,13 +117,12 @@ def new_parts(layout: Layout, topk: tuple[int, ...], worst: int) -> dict[str, An
     """The parts of an accumulator, empty."""
     names = [*MEANS, *(f"top{k}" for k in topk)]
     names += [name for name, there in (("byte_counts", layout.bytes), ("word_counts", layout.words)) if there]
-    hits = ("accuracy", *(f"top{k}" for k in topk))
-    pairs = [(name, name) for name in (*ERRORS, *(hits if layout.weighted else ()))]
+    pairs = [(name, name) for name in (*ERRORS, *(hits_of(topk) if layout.weighted else ()))]
     return {
         "means": Means(names, pairs, layout.weighted),
         "quantiles": Quantiles(),
         "worst": Worst(worst, 2),
-        **{name: Keyed(*width) for name, width in widths(layout).items()},
+        **{name: Keyed(*width) for name, width in widths(layout, topk).items()},
     }
 
 
@@ -149,6 +155,7 @@ def of_groups(
     used: NDArray[np.bool_],
     value: Mapping[str, NDArray[np.float64]],
     weights: NDArray[np.float64] | None,
+    topk: tuple[int, ...],
 ) -> None:
     """Add all rows to the table by group; those that are not used only to the count of rows."""
     n = used.size
@@ -161,26 +168,31 @@ def of_groups(
         out[used] = some
         return out
 
-    right = value["accuracy"] == 1.0 if weights is None else weights > 0.0
     lengths = [np.where(used, columns[name], 0) for name in ("byte_counts", "word_counts") if name in columns]
-    counts: list[NDArray[Any] | None] = [None, used, spread(right), *lengths]
     if weights is None:
-        loss, p = spread(value["loss"]), spread(value["p_label"])
-        table.add(columns["groups"], counts, [(loss,), two_product(loss, loss), (p,)])
+        hits = [spread(value[name] == 1.0) for name in hits_of(topk)]
+        loss = spread(value["loss"])
+        sums = [(loss,), two_product(loss, loss), *((spread(value[name]),) for name in GROUP_MEANS)]
+        table.add(columns["groups"], [None, used, *hits, *lengths], sums)
         return
     with np.errstate(invalid="ignore"):
         some = weights != 0.0
-        a, p, hit = (
-            spread(np.where(some, weights * value[name], 0.0)) for name in ("loss", "p_label", "accuracy")
-        )
+        a, *means = (spread(np.where(some, weights * value[name], 0.0)) for name in ("loss", *GROUP_MEANS))
+        weighted_hits = [spread(np.where(some, weights * value[name], 0.0)) for name in hits_of(topk)]
     w = spread(weights)
-    sums = [(a,), two_product(a, a), two_product(a, w), (p,), (hit,), (w,), two_product(w, w)]
+    sums = [(a,), two_product(a, a), *((x,) for x in means), (w,), two_product(w, w), two_product(a, w)]
+    sums += [*((x,) for x in weighted_hits), two_product(weighted_hits[0], w)]
     sums += [(w * length,) for length in lengths]
-    table.add(columns["groups"], counts, sums)
+    table.add(columns["groups"], [None, used, spread(weights > 0.0), *lengths], sums)
 
 
 def check_parts(
-    parts: dict[str, Any], states: Any, layout: Layout | None, counts: Mapping[str, int], bins: int
+    parts: dict[str, Any],
+    states: Any,
+    layout: Layout | None,
+    counts: Mapping[str, int],
+    bins: int,
+    topk: tuple[int, ...],
 ) -> None:
     """Load the states of the parts; ValueError for what does not fit together."""
     keys_of(states, set(parts), "parts")
@@ -189,7 +201,7 @@ def check_parts(
         if any(counts.values()):
             raise ValueError("rows without parts")
         return
-    width = widths(layout)
+    width = widths(layout, topk)
     for name in parts:
         if name in width:
             parts[name] = Keyed.from_state(states[name], *width[name], name)

@@ -18,7 +18,7 @@ from fastxent._accumulators.quotients import cluster_error, mean_error, quotient
 from fastxent._counts import entropy, exp, exps, mutual_information
 from fastxent._exact import SCALE, to_float
 from fastxent._scoring.histogram import histogram
-from fastxent._scoring.parts import Layout
+from fastxent._scoring.parts import GROUP_MEANS, GROUP_SUMS, Layout, hits_of
 from fastxent._version import __version__
 from fastxent.results import Bin, Classes, Evaluation, Groups, Worst
 
@@ -49,7 +49,7 @@ def summary(
     reliability, ece, mce = calibration(parts["bins"], bins, layout.weighted)
     labels = label_masses(parts, layout)
     label_entropy = entropy(labels) if labels is not None and labels.any() else nan
-    groups, cluster_errors = by_group(parts.get("groups"), layout)
+    groups, cluster_errors = by_group(parts.get("groups"), layout, topk)
     values = parts["quantiles"].many(tuple(QUANTILES.values()))
     worst = parts["worst"]
     return Evaluation(
@@ -199,35 +199,50 @@ def by_class(parts: Mapping[str, Any], layout: Layout) -> Classes | None:
         )
 
 
-def by_group(table: Keyed | None, layout: Layout) -> tuple[Groups | None, dict[str, float]]:
+def by_group(
+    table: Keyed | None, layout: Layout, topk: tuple[int, ...]
+) -> tuple[Groups | None, dict[str, float]]:
     """The table by group, and the cluster-robust errors of the mean loss and of the accuracy."""
     if table is None:
         return None, {"loss": nan, "accuracy": nan}
     keys, counts = table.counts()
-    used, hits = counts[:, 1].tolist(), counts[:, 2].tolist()
     loss, shift = table.totals(0)
     unit = 1 << (SCALE - shift)  # of all sums: the numbers are integers over it
-    squares = table.totals(1)[0]
+
+    def sums(first: int, many: int = 1) -> list[list[int | None]]:
+        return [table.totals(i)[0] for i in range(first, first + many)]
+
+    used, names, many = counts[:, 1].tolist(), hits_of(topk), len(hits_of(topk))
+    (squares,) = sums(1)
+    weights: list[int | None]
     if layout.weighted:
-        with_weight, p, weighted_hits, weights, weight_squares = (table.totals(i)[0] for i in range(2, 7))
-        errors = [
-            weighted_error(n, *row, unit=unit)
-            for n, *row in zip(hits, loss, squares, with_weight, weights, weight_squares, strict=True)
-        ]
-        right = weighted_hits
+        weights, weight_squares, with_weight = sums(GROUP_SUMS, 3)
+        hits = sums(GROUP_SUMS + 3, many)
+        (hit_squares,) = sums(GROUP_SUMS + 3 + many)
+        counted = counts[:, 2].tolist()
+        errors, hit_errors = (
+            [weighted_error(n, *row, unit=unit) for n, *row in zip(counted, *of, weights, weight_squares, strict=True)]
+            for of in ((loss, squares, with_weight), (hits[0], hit_squares, hit_squares))
+        )
+        lengths_at = 3
     else:
-        p = table.totals(2)[0]
         weights = [n * unit for n in used]
+        hits = [[n * unit for n in counts[:, 2 + i].tolist()] for i in range(many)]
         errors = [mean_error(*row, unit) for row in zip(used, loss, squares, strict=True)]
-        right = [n * unit for n in hits]
+        # the square of a hit is the hit: the binomial error
+        hit_errors = [mean_error(n, hit, hit, unit) for n, hit in zip(used, hits[0], strict=True)]
+        lengths_at = 2 + many
+    shares = {name: quotients(some, weights) for name, some in zip(names, hits, strict=True)}
+    means = {name: quotients(some, weights) for name, some in zip(GROUP_MEANS, sums(2, len(GROUP_MEANS)), strict=True)}
     mean_loss = quotients(loss, weights)
-    accuracy, expected = quotients(right, weights), quotients(p, weights)
     extra = {}
-    for name, there, place in (("bytes", layout.bytes, 3), ("words", layout.words, 3 + layout.bytes)):
+    for name, there, place in (("bytes", layout.bytes, 0), ("words", layout.words, int(layout.bytes))):
         per = np.full(len(used), nan)
         if there:
-            lengths = [n * unit for n in counts[:, place].tolist()]
-            per = quotients(loss, table.totals(place + 4)[0] if layout.weighted else lengths)
+            lengths: list[int | None] = [n * unit for n in counts[:, lengths_at + place].tolist()]
+            if layout.weighted:
+                (lengths,) = sums(GROUP_SUMS + 4 + many + place)
+            per = quotients(loss, lengths)
         extra[name] = per
     groups = Groups(
         name=keys,
@@ -237,13 +252,19 @@ def by_group(table: Keyed | None, layout: Layout) -> tuple[Groups | None, dict[s
         cross_entropy_stderr=np.array(errors, np.float64),
         bits=mean_loss / LN2,
         perplexity=exps(mean_loss),
-        accuracy=accuracy,
-        expected_accuracy=expected,
+        accuracy=shares["accuracy"],
+        accuracy_stderr=np.array(hit_errors, np.float64),
+        topk={k: shares[f"top{k}"] for k in topk},
+        expected_accuracy=means["p_label"],
+        mean_rank=means["rank"],
+        mean_reciprocal_rank=means["reciprocal_rank"],
+        entropy=means["entropy"],
+        brier=means["brier"],
         bits_per_byte=extra["bytes"] / LN2,
         word_perplexity=exps(extra["words"]),
-        macro=_macro(np.array(used, np.int64), mean_loss, accuracy, expected),
+        macro=_macro(np.array(used, np.int64), mean_loss, shares["accuracy"], means["p_label"]),
     )
-    cluster = {"loss": cluster_error(used, loss, weights), "accuracy": cluster_error(used, right, weights)}
+    cluster = {"loss": cluster_error(used, loss, weights), "accuracy": cluster_error(used, hits[0], weights)}
     return groups, cluster
 
 

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 class Table(Generic[Item]):
-    """Columns of arrays, equal where all of them are: a dataclass, whose fields `ITEM` has for one row."""
+    """Columns, arrays or dictionaries of such, equal where all are: a dataclass whose fields `ITEM` has for a row."""
 
     ITEM: ClassVar[Any]
     OPTIONAL: ClassVar[tuple[str, ...]] = ()  # columns that JSON has where they say something
@@ -32,7 +32,8 @@ class Table(Generic[Item]):
         for name in self.OPTIONAL:
             if np.isnan(columns[name]).all():
                 del columns[name]
-        lists = [plain(column) for column in columns.values()]
+        count = next(len(column) for column in columns.values() if not isinstance(column, dict))
+        lists = [plain([_item(column, i) for i in range(count)]) for column in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
@@ -55,8 +56,12 @@ class Named(Table[Item]):
         return self._at(place)
 
     def _at(self, i: int) -> Item:
-        item: Item = self.ITEM(**{f.name: getattr(self, f.name)[i].item() for f in fields(self.ITEM)})
+        item: Item = self.ITEM(**{f.name: _item(getattr(self, f.name), i) for f in fields(self.ITEM)})
         return item
+
+
+def _item(column: Any, i: int) -> Any:
+    return {k: _item(some, i) for k, some in column.items()} if isinstance(column, dict) else column[i].item()
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -144,7 +144,7 @@ def evaluate(
         keys = [s.group for s in scores]
         for name, values in (("cross_entropy", losses), ("accuracy", [s.hit for s in scores])):
             found[f"{name}_cluster_stderr"] = cluster_error(values, w, keys)
-        found["groups"] = _groups(scores, beside["groups"], byte_counts is not None, word_counts is not None)
+        found["groups"] = _groups(scores, beside["groups"], ks, byte_counts is not None, word_counts is not None)
     found["classes"] = _classes(scores, width) if width <= MOST_CLASSES else None
     ordered = sorted(scores, key=lambda s: (-s.loss, s.row))[:worst]
     found["worst"] = [{"row": s.row, "loss": s.loss, "label": s.label, "prediction": s.prediction} for s in ordered]
@@ -242,9 +242,14 @@ def _per(scores: Sequence[Score], what: str) -> float:
     return over(total([s.loss for s in scores], w), total([float(getattr(s, what)) for s in scores], w))
 
 
-def _groups(scores: Sequence[Score], keys: Sequence[Any], of_bytes: bool, of_words: bool) -> dict[str, Any]:
+def _groups(
+    scores: Sequence[Score], keys: Sequence[Any], ks: Sequence[int], of_bytes: bool, of_words: bool
+) -> dict[str, Any]:
     """The table by group, a column each, and the macro average: each group counts the same."""
-    names = ("cross_entropy", "cross_entropy_stderr", "bits", "perplexity", "accuracy", "expected_accuracy")
+    names = (
+        "cross_entropy", "cross_entropy_stderr", "bits", "perplexity", "accuracy", "accuracy_stderr",
+        "expected_accuracy", "mean_rank", "mean_reciprocal_rank", "entropy", "brier",
+    )  # fmt: skip
     rows = []
     for key in sorted(set(keys)):
         members = [s for s in scores if s.group == key]
@@ -255,6 +260,7 @@ def _groups(scores: Sequence[Score], keys: Sequence[Any], of_bytes: bool, of_wor
                 "rows": list(keys).count(key),
                 "used": len(members),
                 **{name: means[name] for name in names},
+                "topk": {k: mean([float(s.rank < k) for s in members], [s.weight for s in members]) for k in ks},
                 "bits_per_byte": _per(members, "bytes") / LN2 if of_bytes else NAN,
                 "word_perplexity": exp(_per(members, "words")) if of_words else NAN,
             }
@@ -267,7 +273,9 @@ def _groups(scores: Sequence[Score], keys: Sequence[Any], of_bytes: bool, of_wor
     macro["perplexity"], macro["perplexity_stderr"] = exp_with_error(
         macro["cross_entropy"], macro["cross_entropy_stderr"]
     )
-    return {**{name: [row[name] for row in rows] for name in (rows[0] if rows else ())}, "macro": macro}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    columns["topk"] = {k: [row["topk"][k] for row in rows] for k in ks}
+    return {**columns, "macro": macro}
 
 
 def _classes(scores: Sequence[Score], width: int) -> dict[str, Any]:

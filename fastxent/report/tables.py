@@ -22,6 +22,7 @@ WORDS = {
 NAMES = {"name", "group", "class", "label", "row", "index", "position", "predicted", "prediction"}  # as they are
 BIN = ("lower", "upper", "count", "confidence", "accuracy")
 MOST = 200  # rows of a table shown; the JSON has all
+LEFT_OUT = {"groups": {"mean_rank", "mean_reciprocal_rank", "brier"}}  # columns that a page has no room for
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def of_rows(r: Result, field: str, caption: str, *, most: int = MOST) -> Table |
         for name in dict.fromkeys(name for row in rows for name in row)
         if any(not isinstance(x := row.get(name), (dict, list, tuple, type(None))) and x != "nan" for row in rows)
     ]
+    names = [name for name in names if name not in LEFT_OUT.get(field, ())]
     shown = [name for name in names if not (name.endswith("_stderr") and name.removesuffix("_stderr") in names)]
     cells = [[_cell(r, field, row, name) for name in shown] for row in rows[:most]]
     note = f"{len(rows) - most:,} more are in the JSON" if len(rows) > most else ""
