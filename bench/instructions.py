@@ -1,7 +1,7 @@
 """Instructions an element that the kernels take, counted by valgrind's callgrind: what no noise of a machine moves.
 
 python bench/instructions.py             # print them
-python bench/instructions.py --check     # fail where one is more than 3 % above the kept one
+python bench/instructions.py --check     # fail where one is more than 10 % above the kept one
 python bench/instructions.py --save      # keep them, in bench/results/instructions.json
 
 Only what happens within a kernel's entry is counted, so neither Python nor NumPy enters. Counts depend on the compiler:
@@ -25,7 +25,7 @@ from fastxent.config import config
 
 KEPT = Path(__file__).parent / "results" / "instructions.json"
 LEVELS = ("baseline", "avx2")
-MOST = 1.03
+MOST = 1.1
 # name: what makes x and y (of 2^16 elements or so), and the call
 CASES = {
     "cross_entropy, 16 x 4096, float32": "x, y = normal(16, 4096), labels(16, 4096); fx.cross_entropy(x, y)",
