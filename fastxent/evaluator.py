@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastxent._accumulators.curve import Curve, add_confidences
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._passes.rows import STATS, block_rows, run
+from fastxent._passes.topk import margins
 from fastxent._scoring.accumulator import MASKED, NONFINITE, USED, Accumulator, at_least
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.inputs import Inputs, as_temperature, divided
@@ -27,7 +28,7 @@ NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
 ARGMAX, RANK = 6, 7
 LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
 
-Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]], None]
+Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]], None]
 
 
 class Evaluator(Accumulator):
@@ -211,7 +212,9 @@ class Evaluator(Accumulator):
                     stats[:n], status[:n], labels[some], {k: v[some] for k, v in columns.items()}, row + done
                 )
             if sink is not None:
-                sink(row + done, stats[:n], status[:n], labels[some])
+                block = x._replace(array=x.array[some])
+                margin = margins(block, self._inputs.temperature, threads)
+                sink(row + done, stats[:n], status[:n], labels[some], margin)
             done += n
         weights = columns.get("sample_weight")
         for place, temperature in enumerate(self._temperatures):

@@ -189,6 +189,9 @@ def test_per_row(suffix, blocks, tmp_path):
     assert rows["loss"][used] == pytest.approx(fx.cross_entropy(x[used], y[used], reduction="none"), rel=1e-6)
     assert (rows["loss"][used].min(), rows["loss"][used].max()) == (result.quantiles["min"], result.quantiles["max"])
     assert (rows["argmax"][used] == x[used].argmax(1)).all()
+    top = np.sort(x[used].astype(np.float64), axis=1)
+    assert (rows["margin"][used] == top[:, -1] - top[:, -2]).all()
+    assert np.isnan(rows["margin"][~used]).all()
     assert np.isnan(rows["loss"][~used]).all()
     assert (rows["rank"][~used] == -1).all()
     assert rows["brier"][used].mean() == pytest.approx(result.brier)
@@ -201,7 +204,7 @@ def test_no_file_of_rows_after_an_error(tmp_path):
         with pytest.raises(error):
             fx.evaluate(-np.abs(x), y, inputs="probs", per_row=path)
     assert not list(tmp_path.iterdir())
-    assert EVALUATED.itemsize == 1 + 8 * 9
+    assert EVALUATED.itemsize == 1 + 8 * 10
 
 
 def test_strict():

@@ -20,13 +20,33 @@ def top_columns(x: Logits, k: int, threads: int | None = None) -> NDArray[np.int
     >>> top_columns(as_logits(np.array([[1.0, 3.0, 2.0, 3.0]])), 3).tolist()
     [[1, 3, 2]]
     """
+    return _top(x, k, threads)[1]
+
+
+def margins(x: Logits, divisor: float = 1.0, threads: int | None = None) -> NDArray[np.float64]:
+    """How far the largest of each row of a block (n, C) is above the second, divided; inf where it is the only one.
+
+    Examples
+    --------
+    >>> from fastxent._arrays import as_logits
+    >>> margins(as_logits(np.array([[1.0, 3.0, 2.5], [2.0, 0.0, 2.0]]))).tolist()
+    [0.5, 0.0]
+    """
+    if x.array.shape[1] < 2:
+        return np.full(len(x.array), np.inf)
+    values = _top(x, 2, threads)[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (values[:, 0] - values[:, 1]) / divisor
+
+
+def _top(x: Logits, k: int, threads: int | None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     array = x.array if x.convert is None else x.array.astype(x.convert)
     if array.strides[1] != array.itemsize:
         array = np.ascontiguousarray(array)
     threads = get_num_threads() if threads is None else threads
     values, columns = np.empty((len(array), k)), np.empty((len(array), k), np.int64)
     kernels.top_columns(array, x.kind, values, columns, threads if array.size >= SERIAL_ELEMENTS else 1)
-    return columns
+    return values, columns
 
 
 def agreement(

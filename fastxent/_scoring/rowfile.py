@@ -24,6 +24,7 @@ EVALUATED = np.dtype(
         ("status", "u1"),
         ("label", "<i8"),
         *((name, "<f8") for name in ("loss", "lse", "p_label", "confidence", "entropy", "brier")),
+        ("margin", "<f8"),
         ("argmax", "<i8"),
         ("rank", "<i8"),
     ]
@@ -219,13 +220,20 @@ def _parquet(path: Path) -> Any:
         raise ImportError(f'{path}: writing it needs pyarrow: pip install "fastxent[io]" ({error})') from None
 
 
-def evaluated(_: int, stats: NDArray[np.float64], status: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Items of the kernels' row statistics."""
+def evaluated(
+    _: int,
+    stats: NDArray[np.float64],
+    status: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    margin: NDArray[np.float64],
+) -> NDArray[Any]:
+    """Items of the kernels' row statistics, and of the margins of the largest logits to the second."""
     items = np.empty(len(status), EVALUATED)
     items["status"], items["label"] = status, labels
     left_out = status != USED
     for i, name in enumerate(("loss", "lse", "p_label", "confidence", "entropy", "brier")):
         items[name] = np.where(left_out, np.nan, stats[:, i])
+    items["margin"] = np.where(left_out, np.nan, margin)
     for i, name in ((6, "argmax"), (7, "rank")):
         items[name] = np.where(left_out, -1, np.ascontiguousarray(stats[:, i]).view(np.int64))
     return items
