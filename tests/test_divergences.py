@@ -395,6 +395,22 @@ def test_logits_accuracy(name, kind, dtype):
     assert max(seen) > 1e-4
 
 
+@pytest.mark.parametrize("name", LOGITS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [3, 20, 33, 300])
+def test_one_of_them_sure_of_what_the_other_is_not(name, dtype, c):
+    """Far apart: what is left of sums that nearly cancel must not be all that the divergence has."""
+    rng = np.random.default_rng(c)
+    for peak in (4.0, 8.0, 14.0):
+        p = (rng.normal(size=(4, c)) * [[0], [1], [0], [1]]).astype(dtype)
+        q = (rng.normal(size=(4, c)) * [[0], [0], [1], [1]]).astype(dtype)
+        q[np.arange(4), rng.integers(0, c, 4)] += peak
+        for a, b in ((p, q), (q, p)):
+            want = np.asarray(getattr(reference, name)(a, b))
+            error = np.abs(getattr(fx, name)(a, b).astype("f8") - want) / want
+            assert (error <= (1e-12 if dtype == "float64" else 1e-6)).all(), (peak, error.max())
+
+
 # ---- arguments ----
 
 

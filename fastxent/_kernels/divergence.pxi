@@ -162,7 +162,7 @@ cdef inline bint spread_segment(
     cdef vec top, widest
     cdef int64_t raised
     cdef Py_ssize_t length_of_run = run_length(like), length = FX_BLOCK * run_length(like), j = start, i, size
-    cdef double c0, mx, u0, row_top, q_top, block_top, limit = far_of(like)
+    cdef double c0, mx, u0, far, row_top, q_top, block_top, limit = far_of(like)
     cdef bint again, second
     cdef int s
     if n <= 0:
@@ -224,8 +224,10 @@ cdef inline bint spread_segment(
             if block.s > 0.0:
                 mx = mx / block.s
                 two_sum(c0, -mx, &block.mean, &block.mean_lo)
-                block.u = max(0.0, exp_(-mx) * u0 - block.s * rho_(mx))
-                if block.u < 0.25 * u0 and not second:
+                far = exp_(-mx) * u0
+                block.u = max(0.0, far - block.s * rho_(mx))
+                # little is left of one of them: about the mean, then
+                if block.u < 0.25 * max(u0, far) and not second:
                     c0 = block.mean
                     again = second = True
                     memcpy(hi, hi_was, sizeof(hi))

@@ -146,8 +146,8 @@ cdef inline void few_kl(const char *p, const char *q, Py_ssize_t n, vec *result,
         u = vmax(zero, vfma(y[0] - mx, u0, u0) + s * vfma(mx, y[0] - mx, y[0]))
         if second:
             break
-        # less than a quarter of u0 is left: about the mean, then
-        mx = choose(splat(0.25, like) * u0 - u, mx, zero)
+        # less than a quarter is left of u0 or e^-mx u0: about the mean, then
+        mx = choose(splat(0.25, like) * vmax(u0, vfma(y[0] - mx, u0, u0)) - u, mx, zero)
         if not top_lane(vabs(mx)) > 0.0:
             break
         c0 = c0 - mx
