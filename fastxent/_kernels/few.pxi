@@ -148,7 +148,8 @@ cdef inline void few_kl(const char *p, const char *q, Py_ssize_t n, vec *result,
             break
         # less than a quarter is left of u0 or e^-mx u0: about the mean, then
         mx = choose(splat(0.25, like) * vmax(u0, vfma(y[0] - mx, u0, u0)) - u, mx, zero)
-        if not top_lane(vabs(mx)) > 0.0:
+        # a NaN in one lane must not decide for the others
+        if not top_lane(no_nan(vabs(mx))) > 0.0:
             break
         c0 = c0 - mx
         second = True
