@@ -91,7 +91,7 @@ def redone(data: Data) -> float:
     return sum(n for _, n in _pairs.run(_pairs.KL, (p, q), 1, values=values)) / len(data.x)
 
 
-@pytest.mark.parametrize(("case", "library"), peers.pairs(CASES))
+@pytest.mark.parametrize(("case", "library"), peers.pairs(CASES, (*peers.LIBRARIES, "numkong")))
 @pytest.mark.parametrize("operation", peers_divergences.OPERATIONS)
 def test_divergence(
     measure: Callable[..., None],

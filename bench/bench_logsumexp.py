@@ -8,11 +8,11 @@ import peers
 import pytest
 import truth
 from settings import Settings
-from workloads import CASES, Case, Data
+from workloads import ALL_CASES, Case, Data
 from yardstick import Read
 
 
-@pytest.mark.parametrize(("case", "library"), peers.pairs(CASES))
+@pytest.mark.parametrize(("case", "library"), peers.pairs(ALL_CASES))
 def test_logsumexp(measure: Callable[..., None], data: Data, case: Case, library: str, settings: Settings) -> None:
     want = truth.row_values(data, settings.threads)["lse"]
     measure(

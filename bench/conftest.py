@@ -10,6 +10,7 @@ from typing import Any
 
 import peers
 import pytest
+import regimes
 import truth
 import workloads
 from settings import Settings, settings_for
@@ -24,16 +25,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bench-rounds", type=int, default=None, help="rounds, of which the best counts (default: 9)")
 
 
+MEASURED = pytest.StashKey[list[dict[str, Any]]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # a bare `pytest bench` finds them, too
     config.addinivalue_line("python_files", "bench_*.py")
     # said of those that are skipped
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
+    # the table of regimes stands for the plugin's tables of milliseconds, which -v brings back
+    if hasattr(config.option, "benchmark_quiet"):
+        config.option.benchmark_quiet = True
+    config.stash[MEASURED] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of regimes."""
+    rows = [row for row in config.stash[MEASURED] if "fraction" in row]
+    if rows:
+        terminalreporter.section("regimes")
+        terminalreporter.write_line(regimes.columns(rows, rows[0]["level"]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """By data, so that each array is made once for all operations and libraries."""
-    order = {case: i for i, case in enumerate(workloads.CASES)}
+    order = {case: i for i, case in enumerate(workloads.ALL_CASES)}
 
     def place(item: pytest.Item) -> int:
         spec = getattr(item, "callspec", None)
@@ -60,7 +76,9 @@ def data(case: Case, settings: Settings) -> Data:
 
 
 @pytest.fixture
-def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Callable[..., None]:
+def measure(
+    benchmark: Any, data: Data, library: str, settings: Settings, pytestconfig: pytest.Config
+) -> Callable[..., None]:
     def run(
         operation: str,
         function: Callable[[], Any],
@@ -71,15 +89,17 @@ def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Cal
         yardstick: Read | Copy,
     ) -> None:
         """Measure a function that reads (and writes) `nbytes`; its result may have a relative error of `limit`."""
-        start = time.perf_counter()
         result = function()
-        rounds = rounds_for(time.perf_counter() - start, settings.rounds)
         # a wrong result may not pose as a fast one
         worst = error(result)
         del result
         allowed = limit if library == "fastxent" else max(limit, truth.PEER_LIMIT.get(data.case.dtype, limit))
         assert worst <= allowed, f"worst relative error {worst:.3g}, allowed {allowed:.3g}"
 
+        # the first call may have compiled
+        start = time.perf_counter()
+        function()
+        rounds = rounds_for(time.perf_counter() - start, settings.rounds)
         benchmark.group = f"{operation} {data.case}"
         with PeakMemory() as memory:
             figures = alternate(benchmark, function, yardstick, nbytes, rounds, settings.clock)
@@ -103,5 +123,6 @@ def measure(benchmark: Any, data: Data, library: str, settings: Settings) -> Cal
             cpu=settings.cpu,
             **figures,
         )
+        pytestconfig.stash[MEASURED].append(dict(benchmark.extra_info))
 
     return run

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from peers_numba import loop
 from workloads import Case, Data
 
 import fastxent as fx
 
-LIBRARIES = ("fastxent", "pytorch", "jax", "scipy", "numpy")
+LIBRARIES = ("fastxent", "pytorch", "jax", "numba", "scipy", "numpy")
 # NumPy and SciPy use one thread for these operations, whatever the machine has
 SINGLE_THREADED = ("scipy", "numpy", "histogram2d", "sklearn")
 _DISTRIBUTION = {"pytorch": "torch", "histogram2d": "numpy", "sklearn": "scikit-learn"}
@@ -105,6 +106,8 @@ def logsumexp(name: str, data: Data, threads: int) -> Call:
         jax = load(name, threads)
         f, j = jax.jit(lambda a: jax.nn.logsumexp(a, axis=1)), jax.numpy.asarray(x)
         return lambda: f(j).block_until_ready()
+    if name == "numba":
+        return loop("logsumexp", threads, x)
     if name == "scipy":
         special = _scipy(data, threads)
         return lambda: special.logsumexp(x, axis=1)
@@ -137,6 +140,8 @@ def cross_entropy(name: str, data: Data, threads: int, reduction: str) -> Call:
 
         j, k = jax.numpy.asarray(x), jax.numpy.asarray(labels)
         return lambda: loss(j, k).block_until_ready()
+    if name == "numba":
+        return loop("cross_entropy", threads, x, labels)
     row_lse = logsumexp(name, data, threads)
 
     def one_liner() -> Any:
@@ -159,6 +164,8 @@ def softmax(name: str, data: Data, threads: int, out: NDArray[np.generic]) -> Ca
         jax = load(name, threads)
         f, j = jax.jit(lambda a: jax.nn.softmax(a.astype(out.dtype), axis=1)), jax.numpy.asarray(x)
         return lambda: f(j).block_until_ready()
+    if name == "numba":
+        return loop("softmax", threads, x, out)
     if name == "scipy":
         special = _scipy(data, threads)
         return lambda: special.softmax(x, axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from peers import Call, as_torch, load
+from peers_numba import loop
 
 import fastxent as fx
 
@@ -27,6 +28,10 @@ def divergence(operation: str, name: str, p: NDArray[np.generic], q: NDArray[np.
             jax.numpy.asarray, (p, q)
         )
         return lambda: f(a, b).block_until_ready()
+    if name == "numba":
+        return loop(operation, threads, p, q)
+    if name == "numkong":
+        return _numkong(operation, p, q)
     if p.itemsize == 2:
         pytest.skip(f"{name} has no bfloat16, and computes float16 in float16")
     if name == "scipy":
@@ -83,3 +88,13 @@ def _scipy(operation: str, p: NDArray[np.generic], q: NDArray[np.generic], threa
         return special.rel_entr(a, b).sum(axis=1) if operation.startswith("kl") else jensenshannon(a, b, axis=1) ** 2
 
     return run
+
+
+def _numkong(operation: str, p: NDArray[np.generic], q: NDArray[np.generic]) -> Call:
+    """SimSIMD's successor: row by row on one thread, from probabilities."""
+    if operation.endswith("logits"):
+        pytest.skip("numkong takes probabilities only")
+    numkong = pytest.importorskip("numkong", reason="a peer")
+    # its Jensen-Shannon is a distance, the square root
+    run = numkong.kullbackleibler if operation == "kl" else (lambda a, b: np.square(numkong.jensenshannon(a, b)))
+    return lambda: np.asarray(run(p, q))

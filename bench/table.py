@@ -2,6 +2,7 @@
 
 python bench/table.py run1.json run2.json run3.json           # one line for each library
 python bench/table.py --pivot run1.json                       # one line for each array, one column for each library
+python bench/table.py --regimes run1.json                     # what was reached, its target, the best peer
 python bench/table.py --save run1.json run2.json run3.json    # keep it in bench/results/, too
 python bench/table.py bench/results/KEPT.json                 # a kept result
 python bench/table.py --usual usual.json                      # a run of bench_usual.py
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import regimes
 
 RESULTS = Path(__file__).parent / "results"
 # one run has one value of each; runs that differ in one cannot be put together
@@ -82,9 +85,10 @@ def _peak(rows: list[Row]) -> float | None:
     return round(median(known), 1) if known else None
 
 
-def _markdown(heads: list[str], lines: list[list[str]], right: int) -> str:
-    """A table whose columns from number `right` on are numbers."""
-    rule = ["---" if i < right else "---:" for i in range(len(heads))]
+def _markdown(heads: list[str], lines: list[list[str]], text: Iterable[int]) -> str:
+    """A table whose columns are numbers, but for those with the numbers `text`."""
+    words = set(text)
+    rule = ["---" if i in words else "---:" for i in range(len(heads))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *lines))
 
 
@@ -101,7 +105,7 @@ def long_table(rows: list[Row]) -> str:
         for row in rows
     ]
     heads = [*KEY, "GB/s", "yardstick GB/s", "of yardstick", "worst relative error", "extra MB"]
-    return _markdown(heads, lines, len(KEY))
+    return _markdown(heads, lines, range(len(KEY)))
 
 
 def pivot_table(rows: list[Row]) -> str:
@@ -110,7 +114,11 @@ def pivot_table(rows: list[Row]) -> str:
     for row in rows:
         cells.setdefault(tuple(row[k] for k in KEY[:-1]), {})[row["library"]] = _fraction(row["fraction"])
     lines = [[*key, *(found.get(name, "") for name in libraries)] for key, found in cells.items()]
-    return _markdown([*KEY[:-1], *libraries], lines, len(KEY) - 1)
+    return _markdown([*KEY[:-1], *libraries], lines, range(len(KEY) - 1))
+
+
+def regime_table(rows: list[Row], level: str) -> str:
+    return _markdown(regimes.HEADS, regimes.lines(rows, level), regimes.TEXT)
 
 
 def usual_table(path: Path) -> str:
@@ -120,7 +128,7 @@ def usual_table(path: Path) -> str:
     found = {(r["function"], f"{r['shape']} {r['dtype']}"): r["usual_over_ours"] for r in runs}
     functions, shapes = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
     lines = [[name, *(_ratio(found.get((name, shape))) for shape in shapes)] for name in functions]
-    return _markdown(["function", *shapes], lines, 1)
+    return _markdown(["function", *shapes], lines, [0])
 
 
 def _ratio(x: float | None) -> str:
@@ -140,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="JSON files of `pytest --benchmark-json`, or kept results")
     parser.add_argument("--pivot", action="store_true", help="fractions only, a column for each library")
+    parser.add_argument("--regimes", action="store_true", help="what was reached, its target, the best peer")
     parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="keep the result")
     parser.add_argument("--usual", action="store_true", help="a run of bench_usual.py: how many times faster")
     options = parser.parse_args()
@@ -149,7 +158,11 @@ def main() -> None:
     facts, rows = combine([read_run(path) for path in options.files])
     print(", ".join(f"{name} {value}" for name, value in facts.items() if name != "libraries"))
     print(", ".join(f"{name} {value}" for name, value in facts["libraries"].items()), end="\n\n")
-    print(pivot_table(rows) if options.pivot else long_table(rows))
+    print(
+        regime_table(rows, facts["level"])
+        if options.regimes
+        else pivot_table(rows) if options.pivot else long_table(rows)
+    )
     if options.save:
         path = result_path(facts, options.save)
         path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ KINDS = ("normal", "peaked", "tied", "masked", "offset")
 
 @dataclass(frozen=True)
 class Case:
-    """One array of logits; `shape` at FULL_MB, its first axis shrinks or grows with --bench-mb."""
+    """One array of logits; `shape` at FULL_MB, its first axis (a huge row's last) shrinks or grows with --bench-mb."""
 
     group: str
     dtype: str
@@ -37,6 +37,8 @@ class Case:
         return f"{self.group}-{self.dtype}-{'x'.join(map(str, self.shape))}-{self.kind}"
 
     def scaled(self, mb: int) -> tuple[int, ...]:
+        if self.group == "huge":
+            return (*self.shape[:-1], max(1, round(self.shape[-1] * mb / FULL_MB)))
         return (max(1, round(self.shape[0] * mb / FULL_MB)), *self.shape[1:])
 
 
@@ -53,6 +55,14 @@ NARROW = (
     Case("narrow", "float32", (1310720, 100)),
     Case("narrow", "float32", (13107200, 10)),
 )
+# labels are a large part of what is read
+FEW = (
+    Case("few", "float32", (4194304, 32)),
+    Case("few", "float32", (7064091, 19)),
+    Case("few", "float32", (44739243, 3)),
+    Case("few", "float32", (67108864, 2)),
+)
+HUGE = (Case("huge", "float32", (2, 67108864)),)
 STRIDED = (Case("strided", "float32", (16, 19, 512, 512)),)
 HARD = tuple(
     Case(case.group, case.dtype, case.shape, kind)
@@ -61,6 +71,7 @@ HARD = tuple(
     if kind != "normal"
 )
 CASES = (*WIDE, *NARROW, *STRIDED, *HARD)
+ALL_CASES = (*WIDE, *HUGE, *NARROW, *FEW, *STRIDED, *HARD)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from fastxent._dispatch import kernels
 # OpenMP's threads, ours and the peers', wait spinning after a parallel region: let them go to sleep
 CALM_SECONDS = 0.003
 # a call that takes longer is measured thrice only
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = 0.7
 SLOW_ROUNDS = 3
 
 
