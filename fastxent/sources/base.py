@@ -83,7 +83,7 @@ class Source(ABC):
         return prod(self.row_shape) * self.dtype.itemsize
 
     def read(self, start: int, stop: int, out: NDArray[np.uint8] | None = None) -> NDArray[Any]:
-        """Rows `start` to `stop` as they count in C order, of shape (rows, *row_shape), the class axis contiguous.
+        """Rows `start` to `stop` as they count in C order, of shape ``(rows, *row_shape)``, the class axis contiguous.
 
         `out` is a buffer that the result may be laid into; it is overwritten by the next read into it.
 
