@@ -2,7 +2,7 @@
 
 The number is, in this order: what `set_num_threads` or `num_threads` said, ``FASTXENT_NUM_THREADS``,
 ``OMP_NUM_THREADS``, the CPUs that this process may use (affinity and cgroup quota). A limit that somebody puts on
-OpenMP later, as threadpoolctl does, holds on top of it.
+OpenMP later, as threadpoolctl does, holds on top of it. Python threads that compute at the same time share the number.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from types import TracebackType
 
+from fastxent._cpus import available_cpus
 from fastxent._kernels import machine
 
 # more than this is a slip, and OpenMP ends the process where it cannot make a thread
@@ -30,32 +31,7 @@ def _from_environment(name: str) -> int | None:
     return min(int(text), MOST_THREADS) if text.isdecimal() and int(text) > 0 else None
 
 
-def _cgroup_quota() -> int | None:
-    """CPUs that the control group's quota amounts to, rounded up (Linux, cgroup v2 and v1)."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        return max(1, -(-int(quota) // int(period))) if int(quota) > 0 else None
-    except ValueError:  # "max"
-        return None
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    try:
-        cpus = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        cpus = os.cpu_count() or 1
-    return max(1, min(cpus, _cgroup_quota() or cpus))
-
-
-_default = _from_environment("FASTXENT_NUM_THREADS") or _from_environment("OMP_NUM_THREADS") or available_cpus()
+_from_variables = _from_environment("FASTXENT_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
 
 
 def get_num_threads() -> int:
@@ -70,7 +46,7 @@ def get_num_threads() -> int:
     """
     if not machine.openmp_version() or getattr(_here, "one", False):
         return 1
-    wanted = _chosen or _default
+    wanted = _chosen or _from_variables or available_cpus()
     limit = machine.openmp_max_threads()
     return min(wanted, limit) if limit < _openmp_at_import else wanted
 
@@ -154,6 +130,86 @@ def default_floats() -> Iterator[None]:
         machine.swap_fp_control(before)
 
 
-# A forked child has none of the threads of OpenMP's pool and would wait for them for ever (libgomp): give them up first
-if hasattr(os, "register_at_fork") and machine.openmp_version():
-    os.register_at_fork(before=machine.pause_openmp)
+class _Budget:
+    """Threads that are computing now, by the Python thread (its ident) that called."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.taken: dict[int, int] = {}
+
+
+_budget = _Budget()
+
+
+class taking:
+    """Threads for one call of the kernels: of the process's number a fair share of what other Python threads leave.
+
+    Every caller has its own thread at least, so that n callers use n - 1 threads more than the number at most, and not
+    n times as many. Entries are by Python thread, and the next call of a thread replaces its entry: one that an
+    interrupt left behind does no harm.
+
+    Parameters
+    ----------
+    most
+        None for the process's number; 1 for a call that is too short to be counted.
+
+    Examples
+    --------
+    >>> with taking(1) as threads:
+    ...     threads
+    1
+    """
+
+    __slots__ = ("_budget", "_most")
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._budget: _Budget | None = None
+
+    def __enter__(self) -> int:
+        if self._most == 1:
+            return 1
+        me, number = threading.get_ident(), get_num_threads()
+        budget = self._budget = _budget
+        with budget.lock:
+            budget.taken.pop(me, None)
+            fair, free = number // (len(budget.taken) + 1), number - sum(budget.taken.values())
+            got = max(1, min(fair, free, self._most or number))
+            budget.taken[me] = got
+        return got if got <= getattr(_here, "possible", 1) else _possible(got)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        budget = self._budget
+        if budget is not None:
+            with budget.lock:
+                budget.taken.pop(threading.get_ident(), None)
+
+
+def _possible(threads: int) -> int:
+    """How many of these threads can be there, tried once a Python thread: each has its own pool of OpenMP's.
+
+    Where memory or the number of processes is limited, fewer threads compute the same bits; OpenMP would end the
+    process.
+    """
+    found: int = machine.threads_possible(threads)
+    if found == threads:
+        _here.possible = threads
+    return found
+
+
+def _before_fork() -> None:
+    # a forked child has none of the threads of OpenMP's pool and would wait for them for ever (libgomp): give them up
+    machine.pause_openmp()
+    _here.possible = 1
+
+
+def _in_the_child() -> None:
+    # other threads are not here: neither is what they had taken, nor who would open the lock
+    global _budget
+    _budget = _Budget()
+
+
+if hasattr(os, "register_at_fork"):
+    if machine.openmp_version():
+        os.register_at_fork(before=_before_fork)
+    os.register_at_fork(after_in_child=_in_the_child)

@@ -7,8 +7,9 @@ import platform
 import numpy as np
 
 from fastxent import _dispatch
+from fastxent._cpus import available_cpus
 from fastxent._kernels import machine
-from fastxent._threads import available_cpus, get_num_threads
+from fastxent._threads import get_num_threads
 from fastxent._version import __version__
 
 

@@ -16,6 +16,10 @@ cdef extern from "platform.h" nogil:
     uint64_t fx_fp_enter()
     void fx_fp_leave(uint64_t old)
 
+cdef extern from "process.h" nogil:
+    int fx_processors()
+    int fx_threads_possible(int n)
+
 
 def cpu_has(str level):
     """Whether this CPU and operating system can run the code of `level`."""
@@ -37,6 +41,19 @@ def openmp_version():
 def openmp_max_threads():
     """OpenMP's own idea of the number of threads: OMP_NUM_THREADS, threadpoolctl and the like act on it."""
     return fx_omp_max_threads()
+
+
+def processors():
+    """CPUs that this thread may run on now, or OpenMP's places; 0 without OpenMP."""
+    return fx_processors()
+
+
+def threads_possible(int n):
+    """How many of n threads, this one among them, can be there at once."""
+    cdef int count
+    with nogil:
+        count = fx_threads_possible(n)
+    return count
 
 
 def pause_openmp():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import Labels, bad_label
 from fastxent._dispatch import kernels
-from fastxent._threads import get_num_threads
+from fastxent._threads import get_num_threads, taking
 
 Shape = tuple[int, int]
 
@@ -107,7 +107,8 @@ class _Counter:
             self.flush()
         self.room -= labels
         tops = np.zeros((chunks.size, 2), np.uint64)
-        pairs.count(chunks, *(min(n, 1 << 31) for n in self.shape), self.counters, tops)
+        with taking(len(self.counters)) as threads:
+            pairs.count(chunks, *(min(n, 1 << 31) for n in self.shape), self.counters[:threads], tops)
         top_x, top_y = tops.max(axis=0).tolist()
         self.largest = max(self.largest[0], top_x), max(self.largest[1], top_y)
         left: NDArray[np.int64] = chunks[(tops >= np.array(self.shape, np.uint64)).any(axis=1)]

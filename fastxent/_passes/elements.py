@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import BF16, F32, F64, FLOAT32, FLOAT64, Logits, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 # functions of the kernels (_kernels/elementwise.pxi)
 SIGMOID, LOG_SIGMOID, LOGIT, SURPRISAL, SURPRISAL_TO_BASE, BINARY, BINARY_LOGITS = range(7)
@@ -95,14 +95,14 @@ def run(
     elements = kernels.Elements(
         function, arrays, codes, single, single_out, constants=constants, divisor=divisor
     )
-    threads = 1 if elements.count < SERIAL_ELEMENTS else get_num_threads()
     for start in range(0, elements.count, BLOCK_ELEMENTS):
         stop = min(start + BLOCK_ELEMENTS, elements.count)
         sums = None
         if total is not None:
             tasks = -(-(stop - start) // kernels.element_task_size)
             sums = np.zeros((tasks, kernels.exact_size), np.int64)
-        wrong: int = elements.run(start, stop, 1 if stop - start < SERIAL_ELEMENTS else threads, sums)
+        with taking(1 if stop - start < SERIAL_ELEMENTS else None) as threads:
+            wrong: int = elements.run(start, stop, threads, sums)
         if wrong:
             return wrong
         if total is not None and sums is not None:

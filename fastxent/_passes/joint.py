@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import BF16, Logits, as_logits
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum, to_float
-from fastxent._threads import default_floats, get_num_threads
+from fastxent._threads import default_floats, taking
 
 BLOCK_CELLS = 1 << 18
 
@@ -167,9 +167,9 @@ def _add_terms(which: int, table: Table, sums: _Sums) -> Fraction:
     total = ExactSum()
     for values, i, j in table.entries():
         out = np.empty(len(values))
-        kernels.table_terms(
-            which, np.ldexp(values, -sums.exponent), i, j, sums.rows, sums.columns, sums.pair, out, get_num_threads()
-        )
+        scaled = np.ldexp(values, -sums.exponent)
+        with taking() as threads:
+            kernels.table_terms(which, scaled, i, j, sums.rows, sums.columns, sums.pair, out, threads)
         total.add(out)
     return total.fraction()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import BF16, CONVERSION_ELEMENTS, F64, Index, Logits
 from fastxent._dispatch import kernels
 from fastxent._passes.rows import BLOCK_ROWS, SERIAL_ELEMENTS
-from fastxent._threads import default_floats, get_num_threads
+from fastxent._threads import default_floats, taking
 
 # statistics of a pair of rows (_kernels/pairs.pxi): a bit each, in the order of the columns of `values`
 KL, REVERSE, JS, TV = (1 << i for i in range(4))
@@ -57,7 +57,6 @@ def run(
     temperature
         Divides the logits.
     """
-    threads = get_num_threads() if threads is None else threads
     single = all(x.kind != F64 for x in sides)
     for arrays, kinds, class_axis, index in pieces(sides, axis, temperature):
         target = None if out is None else out[index]
@@ -76,16 +75,10 @@ def run(
             count = 0
             for stage in _stages(classes, rows.segments, what == KL and not shares):
                 elements = (row1 - row0) * min(classes, BLOCK_ELEMENTS)
-                found = rows.run(
-                    what,
-                    row0,
-                    row1,
-                    1 if elements < SERIAL_ELEMENTS else threads,
-                    workspace=workspace,
-                    values=values,
-                    unit=unit,
-                    **stage,
-                )
+                with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
+                    found = rows.run(
+                        what, row0, row1, number, workspace=workspace, values=values, unit=unit, **stage
+                    )
                 count += found
                 if stage.get("first") and stage["segment1"] == rows.segments and not found:
                     break

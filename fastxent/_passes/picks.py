@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import FLOAT32, Labels
 from fastxent._dispatch import kernels
 from fastxent._passes.elements import Operand
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 # 2^20 cache misses are some 50 ms
 BLOCK_ROWS = 1 << 19
@@ -45,10 +45,11 @@ def pick_losses(
         out,
         x.result_dtype is FLOAT32,
     )
-    threads = 1 if rows.count < SERIAL_ROWS else get_num_threads()
+    most = 1 if rows.count < SERIAL_ROWS else None
     for start in range(0, rows.count, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows.count)
-        ignored, invalid = rows.run(
-            start, stop, threads, ignore=labels.ignore, weights=weights, row_weights=row_weights, flat=flat
-        )
+        with taking(most) as threads:
+            ignored, invalid = rows.run(
+                start, stop, threads, ignore=labels.ignore, weights=weights, row_weights=row_weights, flat=flat
+            )
         yield stop - start, ignored, invalid

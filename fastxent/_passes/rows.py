@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import Labels, Logits, pieces
 from fastxent._dispatch import kernels
 from fastxent._passes import windows
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 # modes of the kernels (_kernels/entry.pxi)
 LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX, ENTROPY = range(6)
@@ -63,8 +63,8 @@ def run(
     Results go to `out`, laid out as the array, or to `flat` (and `row_weights`, `stats`, `status`), which hold one
     block, BLOCK_ROWS at most, and are overwritten by the next.
     """
-    if threads is None:
-        threads = 1 if x.array.size < SERIAL_ELEMENTS else get_num_threads()
+    if threads is None and x.array.size < SERIAL_ELEMENTS:
+        threads = 1
     if x.convert is not None and windows.wanted(x, axis):
         yield from windows.run(
             mode,
@@ -104,22 +104,23 @@ def run(
             if rows.segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.partial_size, np.uint8)
             elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
-            ignored, invalid = rows.run(
-                mode,
-                row0,
-                row1,
-                1 if elements < SERIAL_ELEMENTS else threads,
-                segment0=segment0,
-                segment1=segment1,
-                workspace=workspace,
-                ignore=None if labels is None else labels.ignore,
-                weights=weights,
-                row_weights=row_weights,
-                flat=flat,
-                stats=stats,
-                status=status,
-                unit=unit,
-            )
+            with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
+                ignored, invalid = rows.run(
+                    mode,
+                    row0,
+                    row1,
+                    number,
+                    segment0=segment0,
+                    segment1=segment1,
+                    workspace=workspace,
+                    ignore=None if labels is None else labels.ignore,
+                    weights=weights,
+                    row_weights=row_weights,
+                    flat=flat,
+                    stats=stats,
+                    status=status,
+                    unit=unit,
+                )
             if segment1 == rows.segments:
                 yield row1 - row0, ignored, invalid
         if out is not None and target is not None and aside:

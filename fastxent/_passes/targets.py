@@ -25,7 +25,7 @@ from fastxent._arrays import (
 )
 from fastxent._dispatch import kernels
 from fastxent._passes.rows import BLOCK_ELEMENTS, SERIAL_ELEMENTS, blocks
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 SOFT = 256  # _kernels/targets.pxi
 # both arrays are read, and exponentials written: a quarter of what a plain pass takes in the same time
@@ -188,7 +188,6 @@ def run_targets(
     ValueError
         With `probabilities`, for a negative or infinite entry.
     """
-    threads = get_num_threads()
     code = target.code if isinstance(target, Labels) else target.kind + SOFT
     for block, class_axis, goal, sample_block, index, moved in _blocks(x, axis, target, sample):
         grad = None
@@ -223,10 +222,10 @@ def run_targets(
             if segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * segments * kernels.target_part_size, np.uint8)
             elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
-            some = 1 if elements < SERIAL_ELEMENTS else threads
-            ignored, invalid, bad = rows.run(
-                row0, row1, some, segment0=segment0, segment1=segment1, workspace=workspace, **options
-            )
+            with taking(1 if elements < SERIAL_ELEMENTS else None) as threads:
+                ignored, invalid, bad = rows.run(
+                    row0, row1, threads, segment0=segment0, segment1=segment1, workspace=workspace, **options
+                )
             if bad:
                 raise bad_probability(x)
             if segment1 < segments:
@@ -236,7 +235,7 @@ def run_targets(
                 step = segment1 - segment0 if row1 - row0 > 1 else max(1, ELEMENTS // kernels.segment_columns)
                 for first in range(0, segments, step):
                     last = min(first + step, segments)
-                    rows.run(
-                        row0, row1, threads, segment0=first, segment1=last, workspace=workspace, writing=True, **options
-                    )
+                    where = {"segment0": first, "segment1": last, "workspace": workspace, "writing": True}
+                    with taking() as threads:
+                        rows.run(row0, row1, threads, **where, **options)
             yield row1 - row0, ignored, invalid

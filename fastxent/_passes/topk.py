@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import Logits
 from fastxent._dispatch import kernels
 from fastxent._passes.rows import SERIAL_ELEMENTS
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 
 def top_columns(x: Logits, k: int, threads: int | None = None) -> NDArray[np.int64]:
@@ -43,9 +43,9 @@ def _top(x: Logits, k: int, threads: int | None) -> tuple[NDArray[np.float64], N
     array = x.array if x.convert is None else x.array.astype(x.convert)
     if array.strides[1] != array.itemsize:
         array = np.ascontiguousarray(array)
-    threads = get_num_threads() if threads is None else threads
     values, columns = np.empty((len(array), k)), np.empty((len(array), k), np.int64)
-    kernels.top_columns(array, x.kind, values, columns, threads if array.size >= SERIAL_ELEMENTS else 1)
+    with taking(threads if array.size >= SERIAL_ELEMENTS else 1) as number:
+        kernels.top_columns(array, x.kind, values, columns, number)
     return values, columns
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, Logits
 from fastxent._dispatch import kernels
-from fastxent._threads import get_num_threads
+from fastxent._threads import taking
 
 BLOCK_ELEMENTS = 1 << 18  # a multiple of a segment
 SERIAL_ELEMENTS = 1 << 13
@@ -50,8 +50,8 @@ def weighted_rows(
             end = min(start + BLOCK_ELEMENTS, last)
             place = (start - first) // length
             some = flat_states[place : place + -(-(end - start) // length)]
-            threads = get_num_threads() if end - start >= SERIAL_ELEMENTS else 1
-            kernels.weigh(_flat(x, start, end), _flat(b, start, end), length, some, threads)
+            with taking(None if end - start >= SERIAL_ELEMENTS else 1) as threads:
+                kernels.weigh(_flat(x, start, end), _flat(b, start, end), length, some, threads)
         values, signs = np.empty(stop - row), np.empty(stop - row)
         kernels.weighed(states, values, signs)
         yield slice(row, stop), values, signs

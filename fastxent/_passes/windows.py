@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastxent import _arrays
 from fastxent._arrays import Labels, Logits, class_axes_last, convert
 from fastxent._dispatch import kernels
+from fastxent._threads import taking
 
 
 def _segments() -> int:
@@ -35,7 +36,7 @@ def run(
     axis: int,
     labels: Labels | None,
     out: NDArray[Any] | None,
-    threads: int,
+    threads: int | None,
     **results: Any,
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows, each a block; arguments and what is given are those of `rows.run`."""
@@ -72,16 +73,17 @@ def run(
                 start = min(segment * kernels.segment_columns, classes)
                 stop = min(start + width, classes)
                 _fill(x, rows[place], start, stop, buffer)
-                ignored, invalid = row.run(
-                    mode,
-                    0,
-                    1,
-                    threads,
-                    segment0=segment,
-                    segment1=min(segment + _segments(), row.segments),
-                    ignore=ignore,
-                    **results,
-                )
+                with taking(threads) as number:
+                    ignored, invalid = row.run(
+                        mode,
+                        0,
+                        1,
+                        number,
+                        segment0=segment,
+                        segment1=min(segment + _segments(), row.segments),
+                        ignore=ignore,
+                        **results,
+                    )
                 if writes and outputs is not None and target is not None:
                     done = 0
                     for part in _parts(outputs[place], start, stop):
