@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -23,18 +24,23 @@ SECONDS = 30.0  # between two checkpoints: what a crash can cost
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in place at once, or leave what was there; an OSError names `path`."""
-    temporary = None
+    """Put a file in place at once, or leave what was there; an OSError names `path`.
+
+    A file that was there keeps its mode, a link its target.
+    """
+    given, path, temporary = path, Path(os.path.realpath(path)), None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with open(handle, "wb") as file:
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise OSError(error.errno, error.strerror or str(error), str(given)) from None
     finally:
         if temporary is not None:
             with suppress(OSError):

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastxent._scoring.checkpoint import write_atomically
 from fastxent._threads import MOST_THREADS
+from fastxent.report._numbers import visible
 
 
 def integer(text: str, least: int, most: int) -> int:
@@ -72,17 +74,22 @@ def targets(parser: argparse.ArgumentParser, inputs: Iterable[str | None], **opt
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a file; an OSError names it, where the disk is full, too."""
+    """Write a file, whole or not at all: one that was there stays where the disk is full. An OSError names it."""
+    data = text.encode()
+    if not os.path.exists(path) or (os.path.isfile(path) and os.access(os.path.dirname(path) or ".", os.W_OK)):
+        write_atomically(Path(path), data)
+        return
+    # a device or a pipe, or a file in a folder that takes no other
     try:
-        Path(path).write_text(text, "utf-8")
+        Path(path).write_bytes(data)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), path) from None
 
 
 def complain(words: str) -> None:
-    """One line on stderr."""
+    """One line on stderr; names of files and of what is in them are foreign words, which a terminal must not obey."""
     if sys.stderr is not None:  # closed by whoever started us
-        print(f"fastxent: {words}", file=sys.stderr)
+        print(f"fastxent: {visible(words)}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str:

@@ -6,9 +6,10 @@ import hashlib
 import importlib
 import queue
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -160,7 +161,7 @@ def reading(name: str, what: str = "cannot be read") -> Iterator[None]:
     """
     try:
         yield
-    except (FormatError, FileNotFoundError, PermissionError, ImportError):
+    except (FormatError, FileNotFoundError, PermissionError, ImportError, Stopped):
         raise
     except Exception as error:
         words = " ".join(str(error).split())[:300] or type(error).__name__
@@ -203,6 +204,20 @@ def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None
         raise FormatError(f"{name}: the header has the shape {shape}")
 
 
+class Stopped(Exception):
+    """The caller of `read_ahead` has gone: what its thread still reads is wanted by nobody."""
+
+
+_here = threading.local()  # `stopped` of the thread that reads ahead
+
+
+def look_up() -> None:
+    """Raise Stopped where the reading is in vain; for loops of many small reads, as of a column-major file."""
+    stopped = getattr(_here, "stopped", None)
+    if stopped is not None and stopped.is_set():
+        raise Stopped
+
+
 def read_ahead(
     sources: Sequence[Source], ranges: Sequence[tuple[int, int]], bytes_a_row: Sequence[int]
 ) -> Iterator[tuple[NDArray[Any], ...]]:
@@ -229,6 +244,7 @@ def read_ahead(
                 continue
 
     def work() -> None:
+        _here.stopped = stopped
         try:
             for i, (start, stop) in enumerate(ranges):
                 if stopped.is_set():
@@ -239,8 +255,12 @@ def read_ahead(
             put(error)
 
     thread = threading.Thread(target=work, name="fastxent-read-ahead", daemon=True)
-    thread.start()
     try:
+        # an interrupt may come while `start` waits for the thread: it is there then, and is to go
+        if not _started(thread):
+            for start, stop in ranges:
+                yield tuple(source.read(start, stop, out) for source, out in zip(sources, buffers[0], strict=True))
+            return
         for _ in ranges:
             item = ready.get()
             if isinstance(item, BaseException):
@@ -248,4 +268,19 @@ def read_ahead(
             yield item
     finally:
         stopped.set()
-        thread.join()
+        with suppress(queue.Empty):  # it may wait for room
+            ready.get_nowait()
+        while thread in threading.enumerate():
+            if thread.ident is None:  # cannot be joined yet
+                time.sleep(1e-4)
+            else:
+                thread.join()
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread; False where the system has no more of them."""
+    try:
+        thread.start()
+    except RuntimeError:  # "can't start new thread"
+        return False
+    return True

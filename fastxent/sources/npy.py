@@ -5,6 +5,7 @@ Source of the format: https://numpy.org/doc/stable/reference/generated/numpy.lib
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import warnings
@@ -54,12 +55,28 @@ def read_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dt
             text = text.decode("utf8").encode("latin1")
             size = len(text).to_bytes(4, "little")
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are fine
+        if _plain(text):
             shape, fortran, dtype = parse(io.BytesIO(size + text))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are fine
+                shape, fortran, dtype = parse(io.BytesIO(size + text))
     except Exception as error:  # NumPy's parser lets through what Python's own raises
         words = str(error).partition("max_header_size")[0].partition("\n")[0]
         raise FormatError(f"{name}: no .npy header at byte 0: {words or type(error).__name__}") from None
     check_numbers(dtype, name)
     check_shape(shape, dtype, name)
     return shape, fortran, dtype
+
+
+def _plain(text: bytes) -> bool:
+    """Whether a header is what today's Python writes, of which NumPy does not warn.
+
+    The filters of warnings belong to the process: two threads that set them aside for a while at once may leave them
+    aside for ever.
+    """
+    try:
+        ast.literal_eval(text.decode("latin1"))
+    except Exception:  # whatever is wrong, NumPy's parser words it
+        return False
+    return True

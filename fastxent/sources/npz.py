@@ -18,10 +18,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent.sources.base import FormatError, Options, Source, pick, reading
+from fastxent.sources.base import FormatError, Options, Source, look_up, pick, reading
 from fastxent.sources.npy import read_header
 from fastxent.sources.raw import RawSource
 
+_SKIP = 1 << 24
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (APPNOTE.TXT 4.3.7)
 
 
@@ -93,3 +94,14 @@ class _DeflatedSource(RawSource):
     def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
         with reading(self.name, "corrupt"):
             return super()._read(start, stop, out)
+
+    def _fill(self, file: BinaryIO, place: int, target: NDArray[Any]) -> None:
+        # what lies before is decompressed, in steps between which a caller who has gone is noticed
+        if place < file.tell():
+            file.seek(0)
+        while place - file.tell() > _SKIP:
+            look_up()
+            before = file.tell()
+            if file.seek(before + _SKIP) == before:
+                break  # ends here, which `_fill` words
+        super()._fill(file, place, target)

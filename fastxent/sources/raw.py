@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastxent.sources.base import FormatError, Options
+from fastxent.sources.base import FormatError, Options, look_up
 from fastxent.sources.boxes import Box, BoxSource
 
 # short runs are read together with what lies between them: one read of 64 KB costs about what one of 64 bytes does
@@ -89,6 +89,7 @@ class RawSource(BoxSource):
         with self._open() as file:
             for index in np.ndindex(*shape[:axis]):
                 place = sum((part.start + i) * n for part, i, n in zip(box, index, strides, strict=False))
+                look_up()
                 self._fill(file, self._offset + (place + box[axis].start * inner) * item, run)
                 result[index] = run[wanted]
         return result
@@ -101,6 +102,7 @@ class RawSource(BoxSource):
         file.seek(place)
         done = 0
         while done < len(into):
+            look_up()
             count = file.readinto(into[done:])  # type: ignore[attr-defined]
             if not count:
                 raise FormatError(f"{self.name}: truncated while it was read, at byte {place + done}")
