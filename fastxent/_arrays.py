@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent import _hints
 from fastxent._threads import default_floats
 
 # storage kinds of the kernels (_kernels/types.pxi)
@@ -156,8 +157,7 @@ def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> 
         return Logits(array, _KINDS[native_dtype], native_dtype)
     if dtype.kind in "uib":
         return Logits(array, F64, np.dtype(np.float64))
-    hint = "; raw bfloat16, as ml_dtypes saves it, wants logits_dtype='bfloat16'" if dtype == np.dtype("V2") else ""
-    raise TypeError(f"{name} has dtype {dtype}; it must be {_STORAGE}{hint}")
+    raise TypeError(f"{name} has dtype {dtype}; it must be {_STORAGE}{_hints.of_numbers(dtype, array.shape, x)}")
 
 
 class Labels(NamedTuple):
@@ -169,8 +169,15 @@ class Labels(NamedTuple):
     ignore_index: int = -100
 
 
-def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "target") -> Labels:
-    """Check the dtype and shape of integer labels.
+def as_labels(
+    y: Any,
+    shape: tuple[int, ...],
+    ignore_index: int,
+    name: str = "target",
+    logits: tuple[int, ...] = (),
+    axis: int | None = None,
+) -> Labels:
+    """Check the dtype and shape of integer labels; the logits' shape and class axis are for the words of an error.
 
     Raises
     ------
@@ -182,7 +189,8 @@ def as_labels(y: Any, shape: tuple[int, ...], ignore_index: int, name: str = "ta
     labels = as_integers(y, name)
     array, dtype = labels.array, labels.array.dtype
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}")
+        hint = _hints.of_labels(array.shape, logits, name, axis) if logits else ""
+        raise ValueError(f"{name} has shape {array.shape}, but the logits want {shape}{hint}")
     try:
         wanted = operator.index(ignore_index)
     except TypeError:
@@ -201,8 +209,9 @@ def as_integers(y: Any, name: str) -> Labels:
         dtype = array.dtype
     if is_bfloat16(dtype) or dtype.kind not in "uib":
         kind = "bfloat16" if is_bfloat16(dtype) else str(dtype)
-        hint = "; labels are class indices" if dtype.kind in "fu" else ""
-        raise TypeError(f"{name} has dtype {kind}; it must be of an integer dtype or bool{hint}")
+        raise TypeError(
+            f"{name} has dtype {kind}; it must be of an integer dtype or bool{_hints.of_integers(dtype)}"
+        )
     code = dtype.itemsize + {"i": 16, "u": 0, "b": 64}[dtype.kind] + (0 if dtype.isnative else 32)
     return Labels(array, code, None)
 

@@ -68,7 +68,7 @@ class CrossEntropy:
             raise ValueError(f"{what} the logits, but with from_logits=False there are none")
         x = as_logits(logits, logits_dtype=logits_dtype)
         class_axis, shape = class_axis_of(x.array.shape, axis, "logits")
-        goal = as_target(target, x, shape, ignore_index)
+        goal = as_target(target, x, class_axis, shape, ignore_index)
         weights = as_weight(weight, x.array.shape[class_axis])
         sample = as_sample_weight(sample_weight, shape)
         suspicious = bool(from_logits) and looks_normalised(x, class_axis)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_labels, is_bfloat16, to_numpy
 from fastxent._passes.rows import BLOCK_ROWS
-from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least
+from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least, counts_of
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts
 from fastxent._scoring.compared_rows import Rows, compare_rows
@@ -92,7 +92,7 @@ class Comparator(Accumulator):
         logits_dtype: str | None = None,
     ) -> None:
         super().__init__(logits_dtype)
-        self._topk = tuple(sorted({at_least(1, k, "topk") for k in topk}))
+        self._topk = counts_of(topk, "topk")
         self._ignore_index = operator.index(ignore_index)
         self._worst = at_least(0, worst, "worst")
         self._inputs = Inputs(inputs, temperature, classes, binary)
@@ -170,7 +170,8 @@ class Comparator(Accumulator):
         shape = x.array.shape[:-1]
         targets = None
         if labels is not None:
-            targets = ArraySource(as_labels(labels, shape, self._ignore_index, "labels").array, None)
+            checked = as_labels(labels, shape, self._ignore_index, "labels", x.array.shape)
+            targets = ArraySource(checked.array, None)
         beside = Columns(columns, shape)
         block = self._empty_like(PairLayout.of(self._inputs.width(x.array.shape[-1]), labels is not None, beside))
         first = self._next if start is None else operator.index(start)

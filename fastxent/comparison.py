@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from fastxent import _hints
 from fastxent._arrays import is_dask
 from fastxent._scoring.inputs import Inputs
 from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import COMPARED, PerRow, compared
+from fastxent._scoring.suspicious import looks_like_probabilities, warn_of_probabilities
 from fastxent.comparator import Comparator, check_widths
 from fastxent.comparison_results import Comparison
 from fastxent.sources import Source, as_source
 
 LLAMA_CUTOFF = -16.0  # llama.cpp, tools/perplexity/perplexity.cpp: terms with a log-probability up to it are not added
+# which of them look like probabilities, and what says so
+_SAY = {
+    ("base", "other"): "inputs='probs' (--inputs probs)",
+    ("base",): "base_inputs='probs' (--base-inputs probs)",
+    ("other",): "inputs='probs', base_inputs='logits' (--inputs probs --base-inputs logits)",
+}
 
 
 def compare(
@@ -83,6 +91,11 @@ def compare(
     OSError
         Where a checkpoint or a file of rows cannot be written.
 
+    Warns
+    -----
+    NormalizedInputWarning
+        As `evaluate`, of either model.
+
     Examples
     --------
     >>> import numpy as np, fastxent as fx
@@ -124,6 +137,8 @@ def compare(
     options["base_inputs"] = inputs_of(sides["base"], said, "base_inputs")
     comparator = Comparator(**options)
     names = (sides["base"].name, sides["other"].name)
+    if not binary and sides["other"].shape == sides["base"].shape[:-1] and sides["other"].dtype.kind in "iu":
+        raise ValueError(f"{names[1]} looks like labels, integers of shape {sides['other'].shape}; they come third")
     check_widths(sides["base"].shape, sides["other"].shape, Inputs(classes=classes, binary=binary), names)
     targets = None if labels is None else as_source(labels, None)
     shape = sides["base"].shape[: None if binary else -1]
@@ -132,10 +147,16 @@ def compare(
             shape = targets.shape
         if targets.shape != shape:
             words = f"base of shape {sides['base'].shape} wants {shape}"
-            raise ValueError(f"labels have shape {targets.shape}, but {words}")
+            hint = _hints.of_labels(targets.shape, sides["base"].shape, "labels")
+            raise ValueError(f"labels have shape {targets.shape}, but {words}{hint}")
     elif shift:
         raise ValueError("shift says which label belongs to a row, but there are no labels")
     check_files(sides, targets, logits_dtype)
+    if inputs is None:
+        asked = ("base", "other") if base_inputs is None else ("other",)
+        found = tuple(name for name in asked if looks_like_probabilities(sides[name], logits_dtype))
+        if found:
+            warn_of_probabilities([sides[name].name for name in found], _SAY[found])
     beside = beside_rows(columns, shape)
     comparator = read_into(
         comparator,

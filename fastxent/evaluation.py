@@ -6,9 +6,11 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+from fastxent import _hints
 from fastxent._arrays import is_dask
 from fastxent._scoring.reading import Path_, Progress, Rows, beside_rows, check_files, inputs_of, origins, read_into
 from fastxent._scoring.rowfile import EVALUATED, PerRow, evaluated
+from fastxent._scoring.suspicious import looks_like_probabilities, warn_of_probabilities
 from fastxent.evaluator import Evaluator
 from fastxent.results import Evaluation
 from fastxent.sources import Source, as_source
@@ -106,6 +108,11 @@ def evaluate(
     OSError
         Where a checkpoint or a file of rows cannot be written.
 
+    Warns
+    -----
+    NormalizedInputWarning
+        Where `inputs` is not given and the first rows look like probabilities. Not of Dask arrays.
+
     Examples
     --------
     >>> import numpy as np, fastxent as fx
@@ -147,6 +154,8 @@ def evaluate(
     targets = as_source(labels, None)
     _check_shapes(source, targets, binary)
     check_files({"logits": source}, targets, logits_dtype)
+    if inputs is None and looks_like_probabilities(source, logits_dtype):
+        warn_of_probabilities([source.name], "inputs='probs' (--inputs probs)")
     beside = beside_rows(columns, targets.shape)
     evaluator = read_into(
         evaluator,
@@ -188,9 +197,8 @@ def _check_shapes(source: Source, targets: Source, binary: bool) -> None:
         raise ValueError(f"{source.name} of shape {source.shape} has no class")
     if targets.shape != wanted:
         files = not targets.in_memory or not source.in_memory
-        one_score = source.shape == targets.shape and targets.dtype.kind in "iub"
         raise ValueError(
             f"labels have shape {targets.shape}, but logits of shape {source.shape} want {wanted}"
             + (f" ({targets.name}, {source.name})" if files else "")
-            + ("; one score a row is binary=True" if one_score else "")
+            + _hints.of_labels(targets.shape, source.shape, "labels")
         )

@@ -14,7 +14,7 @@ from fastxent._accumulators.curve import Curve, add_confidences
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._passes.rows import STATS, block_rows, run
 from fastxent._passes.topk import margins
-from fastxent._scoring.accumulator import MASKED, NONFINITE, USED, Accumulator, at_least
+from fastxent._scoring.accumulator import MASKED, NONFINITE, USED, Accumulator, at_least, counts_of
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.inputs import Inputs, as_temperature, divided
 from fastxent._scoring.parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
@@ -94,7 +94,7 @@ class Evaluator(Accumulator):
         logits_dtype: str | None = None,
     ) -> None:
         super().__init__(logits_dtype)
-        self._topk = tuple(sorted({at_least(1, k, "topk") for k in topk}))
+        self._topk = counts_of(topk, "topk")
         self._bins = at_least(1, bins, "bins")
         self._ignore_index = operator.index(ignore_index)
         self._worst = at_least(0, worst, "worst")
@@ -165,7 +165,7 @@ class Evaluator(Accumulator):
         sink: Sink | None = None,
     ) -> None:
         x = self._inputs.check(logits, self._logits_dtype)
-        checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels")
+        checked = as_labels(labels, x.array.shape[:-1], self._ignore_index, "labels", x.array.shape)
         beside = Columns(columns, checked.array.shape)
         layout = Layout.of(self._inputs.width(x.array.shape[-1]), beside)
         block = self._empty_like(layout)

@@ -233,7 +233,7 @@ def nll_loss(
     x = operand_of(found)
     class_axis, shape = class_axis_of(x.array.shape, axis, "log_probs")
     classes = x.array.shape[class_axis]
-    labels = as_labels(target, shape, ignore_index)
+    labels = as_labels(target, shape, ignore_index, logits=x.array.shape, axis=class_axis)
     weights = as_weight(weight, classes)
     sample = None if sample_weight is None else as_operand(sample_weight, "sample_weight").broadcast(
         "sample_weight", shape, "the rows"

@@ -89,6 +89,7 @@ def fit_temperature(logits: Any, labels: Any, *, tolerance: float = 1e-6, **opti
     for reads in range(1, MOST_READS + 1):
         at = exp(u)
         result = evaluate(logits, labels, temperature=at, temperatures=(at * STEP,), **options)
+        options["inputs"] = result.provenance["options"]["inputs"]  # as found, so that it is warned of once
         near = result.temperatures[0]
         gap = result.cross_entropy - result.entropy
         slope = (near["cross_entropy"] - near["entropy"] - gap) / log_step

@@ -181,8 +181,9 @@ def test_probabilities_taken_for_logits(here, capsys):
     """The classic silent mistake is named; the numbers are those that were asked for."""
     assert main("eval p.npy y.npy --json -".split()) == 0
     out, err = capsys.readouterr()
-    assert err == "fastxent: note: the rows of p.npy look like probabilities; if so, say --inputs probs\n"
-    assert json.loads(out)["cross_entropy"] == fx.evaluate(A["p"], A["y"]).cross_entropy
+    note = "fastxent: note: the rows of p.npy look like probabilities; if so, say inputs='probs' (--inputs probs)\n"
+    assert err == note
+    assert json.loads(out)["cross_entropy"] == fx.evaluate(A["p"], A["y"], inputs="logits").cross_entropy
     assert main("eval p.npy y.npy --inputs logits --json -".split()) == 0
     assert capsys.readouterr().err == ""
 

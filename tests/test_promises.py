@@ -157,8 +157,8 @@ LAYERS = {
     "evaluator": 3, "results": 3, "temperature": 3,
     "_cross_entropy": 4, "_log_loss": 4, "_reduction": 4, "binary": 4, "distributions": 4, "divergences": 4,
     "elementwise": 4, "labels": 4, "losses": 4,
-    "_accumulators": 5, "_arrays": 5, "_counts": 5, "_cpus": 5, "_dispatch": 5, "_exact": 5, "_passes": 5,
-    "_threads": 5, "_version": 5, "config": 5, "data": 5, "sources": 5,
+    "_accumulators": 5, "_arrays": 5, "_counts": 5, "_cpus": 5, "_dispatch": 5, "_exact": 5, "_hints": 5,
+    "_passes": 5, "_threads": 5, "_version": 5, "config": 5, "data": 5, "sources": 5,
     "_kernels": 6,
 }  # fmt: skip
 ROOMS = (".", "cli", "dask", "report", "sources", "_accumulators", "_passes", "_scoring")

@@ -44,8 +44,8 @@ class NormalizedInputWarning(UserWarning):
     """
 
 
-def as_target(target: Any, x: Logits, shape: tuple[int, ...], ignore_index: int) -> Labels | Logits:
-    """Labels of `shape`, or class probabilities of the logits' shape.
+def as_target(target: Any, x: Logits, axis: int, shape: tuple[int, ...], ignore_index: int) -> Labels | Logits:
+    """Labels of `shape`, that of the logits without their class axis, or class probabilities of the logits' shape.
 
     Raises
     ------
@@ -56,7 +56,12 @@ def as_target(target: Any, x: Logits, shape: tuple[int, ...], ignore_index: int)
     """
     array = to_numpy(target, "target")
     if array.ndim != x.array.ndim or not (array.dtype.kind == "f" or is_bfloat16(array.dtype)):
-        return as_labels(target, shape, ignore_index)
+        if array.dtype.kind == "f" and array.ndim == x.array.ndim + 1 and x.array.dtype.kind in "iu":
+            raise TypeError(
+                f"target has dtype {array.dtype} and shape {array.shape}, logits {x.array.dtype} and {x.array.shape}; "
+                "have they been swapped? logits come first"
+            )
+        return as_labels(target, shape, ignore_index, logits=x.array.shape, axis=axis)
     if array.shape != x.array.shape:
         raise ValueError(f"target has shape {array.shape}; class probabilities have the logits' shape, {x.array.shape}")
     if operator.index(ignore_index) >= 0:

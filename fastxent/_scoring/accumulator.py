@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -190,7 +191,17 @@ def smallest(a: int | None, b: int | None) -> int | None:
 
 def at_least(least: int, n: Any, name: str) -> int:
     """An option that is an integer from `least` on."""
-    number = operator.index(n)
+    try:
+        number = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {n!r}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def counts_of(ks: Any, name: str) -> tuple[int, ...]:
+    """An option that is several counts, in order."""
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        raise TypeError(f"{name} must be several integers, such as (1, 5), got {ks!r}")
+    return tuple(sorted({at_least(1, k, name) for k in ks}))

@@ -18,7 +18,9 @@ from fastxent.cli._common import complain, one_line
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     top = argparse.ArgumentParser(
-        prog="fastxent", description="Score huge arrays of model outputs on CPUs, in one read of memory."
+        prog="fastxent",
+        description="Score huge arrays of model outputs on CPUs, in one read of memory.",
+        epilog="fastxent COMMAND --help has the options of a command; fastxent eval --demo shows what comes out.",
     )
     top.add_argument("--version", action="version", version=f"fastxent {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -29,7 +31,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit status."""
-    args = parser().parse_args(arguments)
+    top = parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        top.print_help(sys.stderr)
+        return 2
+    args, unknown = top.parse_known_args(arguments)
+    if unknown:  # named with the usage of the command, not of all
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = args.run(args)
         if sys.stdout is not None:

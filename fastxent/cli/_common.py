@@ -14,6 +14,13 @@ from fastxent._threads import MOST_THREADS
 from fastxent.report._numbers import visible
 
 
+class Formatter(argparse.HelpFormatter):
+    """Examples, which have lines of their own, keep them; all else is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 def integer(text: str, least: int, most: int) -> int:
     """An integer from least to most."""
     try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastxent import report
+from fastxent._passes.targets import NormalizedInputWarning
 from fastxent._threads import set_num_threads
 from fastxent.cli._common import complain, targets, write_text
 from fastxent.comparison_results import Comparison
@@ -30,7 +33,16 @@ def run(
         if any(os.path.samefile(args.checkpoint, file) for file in others):
             args.parser.error(f"--checkpoint {args.checkpoint} would overwrite another file of the command")
     with targets(args.parser, inputs, **outputs):
-        return _write(args, score())
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", NormalizedInputWarning)
+            warnings.showwarning = _note
+            result = score()
+        return _write(args, result)
+
+
+def _note(message: Warning | str, *where: Any, **_: Any) -> None:
+    """In the place of `warnings.showwarning`: a line, without the place in the code."""
+    complain(f"note: {message}")
 
 
 def _write(args: argparse.Namespace, result: Evaluation | Comparison) -> int:

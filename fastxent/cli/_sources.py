@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 
-from fastxent._arrays import as_logits
-from fastxent._passes.targets import looks_normalised
-from fastxent.cli._common import complain
 from fastxent.sources import MEMORY, Source, as_slice, open_logits
 
 
@@ -28,19 +25,11 @@ def add_options(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
-def open_dump(
-    path: str, args: argparse.Namespace, *, member: str | None = None, inputs: str | None = None
-) -> Source:
-    """A file of logits, as the options have it; `member` instead of theirs, or `inputs` beside theirs."""
-    source = open_logits(
+def open_dump(path: str, args: argparse.Namespace, *, member: str | None = None) -> Source:
+    """A file of logits, as the options have it; `member` instead of theirs."""
+    return open_logits(
         path, name=member or args.member, rows=args.rows, columns=args.columns, axis=args.axis, memory=args.memory
     )
-    if args.inputs is None and inputs is None and source.dtype.kind == "f" and source.row_shape:
-        # the classic silent mistake: a softmax of what is one already
-        some = as_logits(source.read(0, min(8, source.rows)))
-        if looks_normalised(some, 1):
-            complain(f"note: the rows of {source.name} look like probabilities; if so, say --inputs probs")
-    return source
 
 
 def open_labels(path: str, args: argparse.Namespace) -> Source:

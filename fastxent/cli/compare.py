@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from fastxent.cli._common import topk
+from fastxent.cli._common import Formatter, topk
 from fastxent.cli._evaluation import COLUMNS, INPUTS, add_outputs, add_rows, add_running, add_scores, options_of, whole
 from fastxent.cli._output import run
 from fastxent.cli._sources import add_options, open_dump, open_labels
@@ -18,6 +18,13 @@ NAMES = (
 )  # fmt: skip
 
 
+EXAMPLES = """examples:
+  fastxent compare base.npy quantised.npy
+  fastxent compare base.npy quantised.npy tokens.npy --shift 1 --groups documents.npy
+  fastxent compare base.kld other.npy --html report.html     (a KL base file of llama.cpp)
+"""
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's options."""
     command = commands.add_parser(
@@ -26,6 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="How OTHER differs from BASE, in one read of both: perplexities, KL divergence, change of the "
         "label's probability, agreement. Files larger than memory are streamed.",
         usage="fastxent compare [options] BASE OTHER [LABELS]",
+        epilog=EXAMPLES,
+        formatter_class=Formatter,
     )
     command.add_argument("base", metavar="BASE", help="file or folder of shape (..., classes)")
     command.add_argument("other", metavar="OTHER", help="the same of the other model")
@@ -67,7 +76,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace, labels: str | None, columns: tuple[str, ...]) -> Comparison:
     return compare(
-        open_dump(args.base, args, inputs=args.base_inputs),
+        open_dump(args.base, args),
         open_dump(args.other, args, member=args.other_member),
         None if labels is None else open_labels(labels, args),
         strict=False,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import as_file, files
 
+from fastxent.cli._common import Formatter
 from fastxent.cli._evaluation import (
     ALL,
     COLUMNS,
@@ -26,6 +27,13 @@ from fastxent.results import Evaluation
 from fastxent.sources import Source, is_llama
 from fastxent.temperature import fit_temperature
 
+EXAMPLES = """examples:
+  fastxent eval --demo
+  fastxent eval logits.npy labels.npy
+  fastxent eval dump.npz --member logits --label-member labels --json result.json
+  fastxent eval "shards/*.safetensors" tokens.npy --shift 1 --mask mask.npy --checkpoint run.state
+"""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's options."""
@@ -35,6 +43,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Evaluate logits against labels in one read: loss, perplexity, accuracy, ranks, calibration. "
         "Files larger than memory are streamed.",
         usage="fastxent eval [options] LOGITS [LABELS]",
+        epilog=EXAMPLES,
+        formatter_class=Formatter,
     )
     ev.add_argument("logits", nargs="?", metavar="LOGITS", help="file or folder of shape (..., classes)")
     ev.add_argument(

@@ -138,7 +138,7 @@ def read(path: str | os.PathLike[str]) -> Result:
     except RecursionError:
         raise ValueError(f"{name} is no result: its JSON is nested too deeply") from None
     except ValueError as error:  # of JSON, of UTF-8, of a number with thousands of digits
-        raise ValueError(f"{name} is no JSON: {visible(error)}") from None
+        raise ValueError(f"{name} is no JSON, as --json writes it: {visible(error)}") from None
     return as_result(data, name)
 
 

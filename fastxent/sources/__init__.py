@@ -52,6 +52,8 @@ KNOWN = f"{', '.join(_READERS)} and llama.cpp's KL base files"
 # formats whose loading runs code that the file brings along
 _UNSAFE = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".joblib", ".ckpt"}
 
+_TEXT = {".txt", ".csv", ".tsv"}
+
 Path_ = str | os.PathLike[str]
 
 
@@ -152,7 +154,8 @@ def _open_path(path: Path, options: Options) -> Source:
         return open_llama(path, options)
     _refuse_pickle(path, suffix)
     if suffix not in _READERS:
-        raise FormatError(f"{path}: no reader for {suffix or 'a name without suffix'}; known: {KNOWN}")
+        hint = f"; for text, numpy.save('{path.stem}.npy', numpy.loadtxt('{path.name}', dtype=int))" * (suffix in _TEXT)
+        raise FormatError(f"{path}: no reader for {suffix or 'a name without suffix'}; known: {KNOWN}{hint}")
     if suffix == ".kld":
         raise FormatError(f"{path}: no KL base file of llama.cpp: it does not begin with _logits_")
     return _READERS[suffix](path, options)
@@ -172,7 +175,13 @@ def as_source(x: Any, axis: int | None = -1) -> Source:
             raise ValueError(f"{x.name} is open already, with its class axis last; give axis {axis} to open_logits")
         return x
     if _is_path(x) or (isinstance(x, (list, tuple)) and x and all(_is_path(item) for item in x)):
-        return open_logits(x, labels=True) if axis is None else open_logits(x, axis=axis)
+        try:
+            return open_logits(x, labels=True) if axis is None else open_logits(x, axis=axis)
+        except FileNotFoundError as error:
+            if axis is not None or isinstance(x, (str, os.PathLike)) or any(Path(item).suffix for item in x):
+                raise
+            hint = "class names get numbers by numpy.unique(..., return_inverse=True)[1]"
+            raise FileNotFoundError(f"{error}; labels that are a list of text are a list of paths; {hint}") from None
     name = "labels" if axis is None else "logits"
     if isinstance(x, (list, tuple)) and any(_is_path(item) for item in x):
         raise ValueError(f"{name}: a list of paths and other things")
