@@ -158,6 +158,7 @@ def test_no_command_shows_the_help(capsys):
     said = complaint(capsys, 2)
     assert "fastxent eval --demo" in said
     assert "compare two models" in said
+    assert said.endswith("\nfastxent: error: a COMMAND is wanted\n")
 
 
 def test_an_unknown_option_comes_with_the_usage_of_its_command(capsys):

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top = parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         top.print_help(sys.stderr)
+        complain("error: a COMMAND is wanted")
         return 2
     args, unknown = top.parse_known_args(arguments)
     if unknown:  # named with the usage of the command, not of all
