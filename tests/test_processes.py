@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from child import PACKAGE, run_python
 
 import fastxent as fx
+import fastxent.report
 from fastxent import _cpus, _threads
 from fastxent._kernels import machine
 from fastxent._threads import taking
@@ -413,6 +415,25 @@ def test_limits_of_threadpoolctl_in_the_thread_that_set_them():
             assert threads == 1
         with threadpoolctl.threadpool_limits(1, user_api="blas"), taking() as threads:
             assert threads == 4
+
+
+def test_settings_of_the_process_outlive_threads_that_set_them_aside(tmp_path):
+    """matplotlib's settings and the filters of warnings, while headers are read and plots are drawn in many threads."""
+    matplotlib = pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    np.save(tmp_path / "x.npy", np.eye(4))
+    result = fx.evaluate(np.eye(4), [0, 1, 2, 2])
+    want = fx.report.html(result)
+    before = warnings.filters[:], dict(matplotlib.rcParams)
+
+    def work(i):
+        if i % 4 == 0:
+            return fx.report.html(result) == want  # two at once are wrong without a lock
+        return all(fx.open_logits(tmp_path / "x.npy").shape == (4, 4) for _ in range(30))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(9)))
+    assert (warnings.filters[:], dict(matplotlib.rcParams)) == before
 
 
 def test_free_threading_is_declared():

@@ -7,7 +7,9 @@ they can be searched, read aloud and scaled. The same numbers give the same byte
 from __future__ import annotations
 
 import io
+import os
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +44,28 @@ class Plot:
     svg: str
 
 
+# matplotlib's settings and the filters of warnings belong to the process: of two threads that set them aside for a while
+# at once the second gives back what the first had set
+_drawing = threading.Lock()
+
+
+def _in_the_child() -> None:
+    # another thread's lock, which nobody would open in a forked child
+    global _drawing
+    _drawing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_the_child)
+
+
 def plot(draw: Draw, key: str, title: str, note: str, words: str, runs: int, height: float = HEIGHT) -> Plot:
     """One figure, with a legend where several runs want one; `words` say what it shows to those who can't see it."""
+    with _drawing:
+        return _plot(draw, key, title, note, words, runs, height)
+
+
+def _plot(draw: Draw, key: str, title: str, note: str, words: str, runs: int, height: float) -> Plot:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
