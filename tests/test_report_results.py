@@ -141,8 +141,8 @@ def error(function, *args):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "is no JSON: Expecting value"),
-        (b'{"rows": ', "is no JSON: Expecting value"),
+        (b"", "is no JSON, as --json writes it: Expecting value"),
+        (b'{"rows": ', "is no JSON, as --json writes it: Expecting value"),
         (b"\xff\xfe\x00", "is no JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[" + b"9" * 5000 + b"]", "is no JSON"),
