@@ -160,7 +160,7 @@ class taking:
     1
     """
 
-    __slots__ = ("_budget", "_most")
+    __slots__ = ("_budget", "_me", "_most")
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
@@ -169,20 +169,21 @@ class taking:
     def __enter__(self) -> int:
         if self._most == 1:
             return 1
-        me, number = threading.get_ident(), get_num_threads()
+        number = get_num_threads()
+        me = self._me = threading.get_ident()
         budget = self._budget = _budget
+        got = number if self._most is None else min(number, self._most)
         with budget.lock:
             budget.taken.pop(me, None)
-            fair, free = number // (len(budget.taken) + 1), number - sum(budget.taken.values())
-            got = max(1, min(fair, free, self._most or number))
+            if budget.taken:
+                others = tuple(budget.taken.values())
+                got = max(1, min(got, number // (len(others) + 1), number - sum(others)))
             budget.taken[me] = got
         return got if got <= getattr(_here, "possible", 1) else _possible(got)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        budget = self._budget
-        if budget is not None:
-            with budget.lock:
-                budget.taken.pop(threading.get_ident(), None)
+        if self._budget is not None:
+            self._budget.taken.pop(self._me, None)
 
 
 def _possible(threads: int) -> int:

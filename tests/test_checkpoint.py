@@ -97,7 +97,7 @@ def test_damage_is_noticed(data, tmp_path):
     whole = path.read_bytes()
     body = json.loads(whole)
     body["state"]["counts"]["rows"] += 1
-    bad = [b"", whole[:-1], whole[: len(whole) // 2], b"[]", b"{}", b"\xff", json.dumps(body).encode()]
+    bad = [b"", whole[:-1], whole[: len(whole) // 2], b"[]", b"{}", b"\xff", b"[" * 100_000, json.dumps(body).encode()]
     bad.append(json.dumps({**body, "version": 99}).encode())
     for raw in bad:
         path.write_bytes(raw)

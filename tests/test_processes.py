@@ -236,6 +236,29 @@ def test_no_memory_for_the_threads():
 
 
 @linux
+@needs_openmp
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become somebody without processes")
+def test_no_processes_for_the_threads(tmp_path):
+    """Neither for OpenMP's nor for the one that reads ahead; the limit does not bind root."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    np.save(tmp_path / "x.npy", np.ones((512, 8192), np.float32))
+    code = f"""
+        import os, resource
+        import numpy as np, fastxent as fx
+        x, y = np.load({str(tmp_path / "x.npy")!r}), np.zeros(512, np.int64)
+        with fx.num_threads(1):
+            want = fx.cross_entropy(x, y), fx.evaluate(x, y).cross_entropy
+        os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        fx.set_num_threads(8)
+        assert (fx.cross_entropy(x, y), fx.evaluate({str(tmp_path / "x.npy")!r}, y).cross_entropy) == want
+        print("ok")
+    """
+    assert run(code) == "ok"
+
+
+@linux
 def test_no_thread_to_read_ahead(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(300, 20))
     np.save(tmp_path / "x.npy", x)

@@ -89,7 +89,7 @@ class Checkpoint:
             return None
         try:
             body = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{self.path}: no checkpoint, or a damaged one; delete it to begin anew") from None
         if not isinstance(body, dict) or body.get("format") != FORMAT:
             raise ValueError(f"{self.path}: no checkpoint: its format should be {FORMAT!r}")

@@ -22,7 +22,7 @@ from fastxent._scoring.selection import Selection, Shifted
 from fastxent._threads import get_num_threads
 from fastxent.sources import Source, as_source
 from fastxent.sources.array import ArraySource
-from fastxent.sources.base import read_ahead
+from fastxent.sources.base import Ranges, read_ahead
 
 BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
 BLOCK_ROWS = 1 << 18
@@ -143,7 +143,7 @@ def read_into(
             values["mask"] = np.where(keep, values["mask"], False) if "mask" in values else keep
         accumulator._update(*block[: len(logits)], some, start, values, threads, sink)
 
-    ranges = [(row, min(row + step, rows)) for row in range(done, rows, step)]
+    ranges = Ranges(done, rows, step)
     if not rows:  # nothing to read, but the dtypes are checked all the same
         add(tuple(np.empty((0, *source.row_shape), source.dtype) for source in everything), 0, 0, None)
 

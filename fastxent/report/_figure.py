@@ -44,8 +44,8 @@ class Plot:
     svg: str
 
 
-# matplotlib's settings and the filters of warnings belong to the process: of two threads that set them aside for a while
-# at once the second gives back what the first had set
+# matplotlib's settings and the filters of warnings belong to the process: of two threads that set them aside at
+# once, the second gives back what the first had set
 _drawing = threading.Lock()
 
 

@@ -112,7 +112,7 @@ class Source(ABC):
         step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // size)) if rows is None else rows
         if step < 1:
             raise ValueError(f"rows must be at least 1, got {rows}")
-        ranges = [(row, min(row + step, self.rows)) for row in range(0, self.rows, step)]
+        ranges = Ranges(0, self.rows, step)
         for (block,) in read_ahead((self,), ranges, (size,)):
             yield block
 
@@ -204,6 +204,33 @@ def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None
         raise FormatError(f"{name}: the header has the shape {shape}")
 
 
+class Ranges(Sequence[tuple[int, int]]):
+    """(start, stop), (stop, ...) of `step` rows each, the last one perhaps shorter; made when they are asked for.
+
+    A file may claim 2^60 rows, of which a list of ranges would fill the memory.
+
+    Examples
+    --------
+    >>> list(Ranges(2, 9, 3))
+    [(2, 5), (5, 8), (8, 9)]
+    """
+
+    def __init__(self, start: int, stop: int, step: int) -> None:
+        self._starts, self._stop = range(start, stop, step), stop
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, i: Any) -> Any:
+        start = self._starts[i]
+        return start, min(start + self._starts.step, self._stop)
+
+    @property
+    def longest(self) -> int:
+        """Rows of the longest range."""
+        return self[0][1] - self[0][0] if self else 0
+
+
 class Stopped(Exception):
     """The caller of `read_ahead` has gone: what its thread still reads is wanted by nobody."""
 
@@ -230,7 +257,8 @@ def read_ahead(
         for start, stop in ranges:
             yield tuple(source.read(start, stop) for source in sources)
         return
-    longest = max((stop - start for start, stop in ranges), default=0)
+    lengths = [ranges.longest] if isinstance(ranges, Ranges) else [stop - start for start, stop in ranges]
+    longest = max(lengths, default=0)
     buffers = [[np.empty(longest * size, np.uint8) for size in bytes_a_row] for _ in range(min(3, max(1, len(ranges))))]
     ready: queue.Queue[tuple[NDArray[Any], ...] | BaseException] = queue.Queue(1)
     stopped = threading.Event()
