@@ -6,17 +6,23 @@ FASTXENT_REQUIRE_OPENMP=1   fail where the compiler has no OpenMP, instead of bu
 FASTXENT_TEST_LEVELS=1      build the levels that only the tests use, too
 FASTXENT_LEVELS=avx2        build these levels only (separated by commas): while working on the kernels
 FASTXENT_DEBUG=1            bounds checks in the Cython code
+SOURCE_DATE_EPOCH=...       the sdist's files have this time, and it has the same bytes whenever it is made
+CYTHON_CACHE_DIR=folder     keep the generated C there, for the next build of the same sources wherever they lie
 """
 
+import gzip
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.sdist import sdist
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -87,14 +93,46 @@ def extensions() -> list[Extension]:
     ]
 
 
+class ReproducibleSdist(sdist):
+    """The sdist; where SOURCE_DATE_EPOCH is set, without a trace of clock and user, which setuptools leaves in it."""
+
+    def make_archive(self, base_name: str, format: str, *args, base_dir: str = "", **others) -> str:
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None or format != "gztar":
+            return super().make_archive(base_name, format, *args, base_dir=base_dir, **others)
+
+        def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = int(epoch), 0, 0, "", ""
+            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            return entry
+
+        name = f"{base_name}.tar.gz"
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", 9, file, int(epoch)) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(base_dir, filter=plain)  # a folder's names in order: tarfile sorts them
+        return name
+
+
 # the levels compile side by side
 parallel = {"build_ext": {"parallel": os.cpu_count() or 1}}
 checks = os.environ.get("FASTXENT_DEBUG", "0") == "1"
+# an sdist and the metadata want no kernels: generating their C takes a minute
+command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+without_kernels = command in ("sdist", "egg_info", "dist_info")
+# setup.py has no main guard, which other ways of starting processes want
+processes = (os.cpu_count() or 1) if multiprocessing.get_start_method() == "fork" else 0
 setup(
     options=parallel,
+    cmdclass={"sdist": ReproducibleSdist},
     ext_modules=cythonize(
-        extensions(),
+        [] if without_kernels else extensions(),
         language_level=3,
+        nthreads=processes,
+        cache=os.environ.get("CYTHON_CACHE_DIR", False),
         compiler_directives={
             "boundscheck": checks,
             "wraparound": False,

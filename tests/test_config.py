@@ -56,7 +56,8 @@ def test_the_facts_are_true():
     facts = config()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["fastxent"] == fx.__version__
-    assert facts["python"] == platform.python_version()
+    assert facts["python"].split()[0] == platform.python_version()
+    assert facts["system"].startswith(f"{platform.system()} {platform.machine()}")
     assert facts["numpy"] == np.__version__
     assert facts["level"] == _dispatch.level
     assert facts["level"] in facts["levels_usable"]
@@ -65,6 +66,18 @@ def test_the_facts_are_true():
     assert facts["row_format"].partition("-")[0] == str(_dispatch.kernels.row_format)
     assert 1 <= facts["cpus"] <= os.cpu_count()
     assert facts["threads"] == fx.get_num_threads()
+
+
+@needs_openmp
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system has no /proc")
+def test_the_openmp_runtime_is_named():
+    runtimes = config()["openmp_runtimes"]
+    assert any(re.match(r"lib(gomp|i?omp)", name) for name in runtimes), runtimes
+
+
+def test_how_it_was_installed():
+    installed = config()["installed"]
+    assert re.match(r"no: a source tree|\S+ cp3\d+-cp3\d+t?-\S+|pip .*editable", installed), installed
 
 
 @needs_openmp
