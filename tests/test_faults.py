@@ -230,8 +230,9 @@ FORMATS = {
 
 
 @linux
+@pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_cut_while_it_is_read(suffix, tmp_path, monkeypatch):
+def test_cut_while_it_is_read(suffix, opened, tmp_path, monkeypatch):
     """An error names the file, and where we read it ourselves the byte; no crash, for nothing is mapped."""
     if missing(*FORMATS[suffix]):
         pytest.skip("an optional library is not installed")
@@ -239,6 +240,8 @@ def test_cut_while_it_is_read(suffix, tmp_path, monkeypatch):
     path = tmp_path / f"x.{suffix}"
     write(path)
     source = open_logits(path, memory=1 << 13)
+    if opened:
+        source.read(0, 50)
     cut = []
 
     def tell(done, rows):
@@ -250,6 +253,7 @@ def test_cut_while_it_is_read(suffix, tmp_path, monkeypatch):
 
     with pytest.raises(FormatError, match=f"x.{suffix}".replace(".", r"\.")) as caught:
         fx.evaluate(source, Y, progress=tell)
+    source.close()
     ours = suffix in ("npy", "F.npy", "npz", "safetensors", "kld")
     assert not ours or re.search(r"truncated while it was read, at byte \d+", str(caught.value))
     assert "\n" not in str(caught.value)

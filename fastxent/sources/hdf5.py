@@ -5,6 +5,7 @@ What leads out of the file (external links, external storage, virtual datasets) 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Hdf5Source(BoxSource):
             if shape is None:
                 raise FormatError(f"{name}: an empty dataset, without a shape")
             check_shape(shape, dtype, name)
+            self._size = os.fstat(file.id.get_vfd_handle()).st_size
         super().__init__(name, shape, dtype, options, chunks=chunks, band_bytes=BLOCK_BYTES)
         self._file: Any = None
 
@@ -57,6 +59,12 @@ class Hdf5Source(BoxSource):
                 # no cache of chunks: a band is a whole number of them
                 self._file = optional("h5py", self.name).File(self.path, "r", rdcc_nbytes=0)
             values: NDArray[Any] = np.asarray(self._file[self.member][box])
+            # behind the end of the file the library gives zeros (H5FDsec2.c, H5FD__sec2_read), and no error
+            size = os.fstat(self._file.id.get_vfd_handle()).st_size
+            if size < self._size:
+                raise FormatError(
+                    f"{self.name}: truncated while it was read: it ended at byte {self._size}, now at byte {size}"
+                )
             return values
 
 
