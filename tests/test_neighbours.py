@@ -1,7 +1,7 @@
 """A row's value depends on that row alone: not on the rows that are summed in the other lanes of its vectors.
 
-Rows out of the ordinary (far off, masked, infinite, NaN, nearly equal, sure of what the other is not) stand among ordinary
-ones; each must be what it is when it comes alone.
+Rows out of the ordinary (far off, masked, infinite, NaN, nearly equal, sure of what the other is not) stand among
+ordinary ones; each must be what it is when it comes alone.
 """
 
 import numpy as np
