@@ -8,6 +8,7 @@ FASTXENT_LEVELS=avx2        build these levels only (separated by commas): while
 FASTXENT_DEBUG=1            bounds checks in the Cython code
 SOURCE_DATE_EPOCH=...       the sdist's files have this time, and it has the same bytes whenever it is made
 CYTHON_CACHE_DIR=folder     keep the generated C there, for the next build of the same sources wherever they lie
+FASTXENT_SANITIZE=address,undefined  build with GCC's or Clang's sanitizers (tools/sanitize builds and runs that)
 """
 
 import gzip
@@ -29,6 +30,18 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 # -ffp-contract=off: a multiply-add is fused only where the source says so, the same at every level.
 # Nothing of -ffast-math: it would reorder sums, and at link time switch subnormals off for the whole process.
 COMMON_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-inline-functions-called-once", "-g0"]
+
+# With a sanitizer: what it says must carry lines and frames. Unspecialised and at -O1, for an inlined kernel with a check
+# at every access takes GCC half an hour. Many Pythons build with -fwrapv, which leaves nothing of signed overflow to find.
+# Null pointers and the ends of objects are AddressSanitizer's to see.
+SANITIZE = os.environ.get("FASTXENT_SANITIZE", "")
+INLINE = "inline __attribute__((always_inline, unused))"
+if SANITIZE:
+    INLINE = "inline __attribute__((unused))"
+    COMMON_FLAGS[COMMON_FLAGS.index("-O3")] = "-O1"
+    COMMON_FLAGS[COMMON_FLAGS.index("-g0")] = "-g1"
+    COMMON_FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize=null,object-size"]
+    COMMON_FLAGS += ["-fno-omit-frame-pointer", "-fno-wrapv"]
 
 # level: flags, machines. The checks of the CPU stand in fastxent/_kernels/platform.h, the order of preference in
 # fastxent/_dispatch.py.
@@ -85,9 +98,9 @@ def extensions() -> list[Extension]:
             include_dirs=["fastxent/_kernels"],
             depends=depends,
             # every inline function of the kernels is one: a loop is specialised by the constants it is called with
-            define_macros=[("CYTHON_INLINE", "inline __attribute__((always_inline, unused))")],
+            define_macros=[("CYTHON_INLINE", INLINE)],
             extra_compile_args=COMMON_FLAGS + level_flags + openmp,
-            extra_link_args=openmp,
+            extra_link_args=openmp + ([f"-fsanitize={SANITIZE}"] if SANITIZE else []),
         )
         for name, level_flags in flags.items()
     ]

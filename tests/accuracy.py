@@ -18,3 +18,42 @@ def near(result, expected, ulps):
     unit = np.spacing(np.clip(np.abs(rounded[~special]), tiny, info.max / 2)).astype("f8")
     error = np.where(np.abs(value - truth) <= tiny, 0.0, np.abs(value - truth) / unit)
     assert error.max(initial=0.0) <= ulps, f"{error.max()} ULP, {value[error.argmax()]} for {truth[error.argmax()]}"
+
+
+def agree(result, expected, dtype=None, span=0.0):
+    """The reference's value to the bounds of numerics.md, or the same kind of error.
+
+    `span` is the largest difference of two logits, whose rounding comes on top.
+    """
+    if isinstance(result, type) or isinstance(expected, type):
+        assert result is expected
+        return
+    result = np.asarray(result)
+    expected = np.asarray(expected, np.float64)
+    if result.size == expected.size == 0:
+        return
+    assert result.shape == expected.shape
+    single = (dtype or result.dtype) == np.float32
+    special = ~np.isfinite(expected)
+    np.testing.assert_array_equal(result[special], expected[special])
+    got, want = result[~special].astype(np.float64), expected[~special]
+    assert (got >= 0).all()
+    # relative to the value and, where it is tiny, to the square of the normalisers' own error
+    tolerance = 2e-6 * want + 1e-12 if single else 1e-12 * want + 1e-28
+    rounding = min(span, 1e9) * np.finfo(np.float32 if single else np.float64).eps
+    with np.errstate(over="ignore"):
+        tolerance += (np.sqrt(want) + rounding) * rounding
+    assert (np.abs(got - want) <= tolerance).all(), (got, want)
+
+
+def exactly(result, expected):
+    """The reference's value to the bounds for probabilities, which are relative to the value itself.
+
+    Where two rows differ by a factor alone what is left is the square of the error of its two numbers.
+    """
+    result, expected = np.asarray(result), np.asarray(expected, np.float64)
+    special = ~np.isfinite(expected)
+    np.testing.assert_array_equal(result[special], expected[special])
+    got, want = result[~special].astype(np.float64), expected[~special]
+    bound, tiny = (1e-6, 1e-28) if result.dtype == np.float32 else (1e-13, 1e-58)
+    assert (np.abs(got - want) <= bound * want + tiny).all(), (got, want)

@@ -52,7 +52,7 @@ cdef inline double split_exponent(double x, int64_t *e) noexcept nogil:
     memcpy(&bits, &x, 8)
     # sqrt(1/2) is 0x3fe6a09e667f3bcd: the exponent of x / sqrt(1/2), rounded down
     top = (bits - 0x3fe6a09e667f3bcdLL) >> 52
-    bits = bits - (top << 52)
+    bits = bits - top * 0x10000000000000LL  # 2^52: a shift of a negative number is undefined
     memcpy(&x, &bits, 8)
     e[0] = top + extra
     return x

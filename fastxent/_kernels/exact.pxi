@@ -78,7 +78,7 @@ cdef void carry(int64_t *limbs) noexcept nogil:
     cdef int64_t up
     for i in range(LIMBS - 1):
         up = limbs[i] >> 32
-        limbs[i] -= up << 32
+        limbs[i] -= up * 0x100000000LL  # 2^32: a shift of a negative number is undefined
         limbs[i + 1] += up
 
 

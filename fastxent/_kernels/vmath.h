@@ -21,16 +21,17 @@ typedef uint64_t vul __attribute__((vector_size(FX_VBYTES)));
 FX_INLINE vf vf_only(vi mask, vf x) { return (vf)(mask & (vi)x); }
 FX_INLINE vd vd_only(vl mask, vd x) { return (vd)(mask & (vl)x); }
 
-/* ---- x = (1 + f) 2^e, for finite x > 0: in (FX_NI,), out (FX_NI,) ---- */
+/* ---- x = (1 + f) 2^e, for finite x > 0: in (FX_NI,), out (FX_NI,). Others come in, too, and give anything: so integers
+   without sign, whose overflow is defined. ---- */
 FX_INLINE void vf_split(const vf *x, vf *f, vf *e) {
     vi small[FX_NI], top[FX_NI];
     vf m[FX_NI];
     FX_EACH(small, (vi)(x[v] < 0x1p-126f));
     FX_EACH(m, vf_pick(small[v], x[v] * 0x1p32f, x[v]));
     /* the bits of sqrt(1/2) are 0x3f3504f3: the exponent of m / sqrt(1/2), rounded down */
-    FX_EACH(top, ((vi)m[v] - 0x3f3504f3) >> 23);
+    FX_EACH(top, (vi)((vu)m[v] - 0x3f3504f3u) >> 23);
     FX_EACH(e, (__builtin_convertvector(top[v], vf) - vf_only(small[v], vf_splat(32.0f))));
-    FX_EACH(f, (vf)((vi)m[v] - (top[v] << 23)) - 1.0f);
+    FX_EACH(f, (vf)((vu)m[v] - ((vu)top[v] << 23)) - 1.0f);
 }
 
 FX_INLINE void vd_split(const vd *x, vd *f, vd *e) {
