@@ -260,7 +260,7 @@ def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
         raise TypeError(f"weight has dtype {array.dtype}; it must be real")
     if array.shape != (classes,):
         raise ValueError(f"weight has shape {array.shape}; it must be ({classes},), a number for each class")
-    return np.ascontiguousarray(array, np.float64)
+    return np.require(array, np.float64, ["C", "A"])  # read by its elements: aligned
 
 
 def as_axis(axis: Any, ndim: int, name: str = "axis") -> int:

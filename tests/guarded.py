@@ -1,6 +1,6 @@
 """Every call with its arrays between pages that nobody may touch; run in a process of its own, which a fault ends.
 
-    python tests/guarded.py [--cases N] [--seed S] [--first I] [--classes C ...] [--threads T]
+    python tests/guarded.py [--cases N] [--seed S] [--first I] [--classes C ...] [--threads T] [--write]
 
 The level is the environment's FASTXENT_LEVEL. Inputs are made read-only, and what lies around an `out` is looked at
 afterwards. Standard error names each case before it runs, for a fault ends the process; standard output has the number
@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import faulthandler
 import mmap
+import os
 import sys
 import warnings
 from collections import Counter
@@ -156,6 +157,13 @@ def drawn(seed: int, case: int, classes: Sequence[int], rows: Sequence[int]) -> 
     return lay(CALLS[name](Draw(rng, dtype, n, c, wild=bool(rng.integers(2)))), rng)
 
 
+def show(result: Any, file: int) -> None:
+    """The bytes of a result, to a file."""
+    for part in result if isinstance(result, tuple) else (result,):
+        if isinstance(part, (np.ndarray, np.generic, float)):
+            os.write(file, np.ascontiguousarray(part).tobytes())
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -164,16 +172,19 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="write all results to the null device (memcheck)")
     args = parser.parse_args()
     faulthandler.enable()
     warnings.simplefilter("ignore")
     fx.set_num_threads(args.threads)
-    rooms, refused = [Room() for _ in range(8)], Counter()
+    rooms, refused, sink = [Room() for _ in range(8)], Counter(), os.open(os.devnull, os.O_WRONLY)
     for case in range(args.first, args.first + args.cases):
         laid = drawn(args.seed, case, args.classes, ROWS)
         shapes = {name: (x.dtype.name, x.shape, *laid.places[name]) for name, x in laid.call.arrays.items()}
         sys.stderr.write(f"case {case}: {laid.call.name} {shapes} {laid.call.options}, out {laid.out}\n")
         result = run(laid, rooms)
+        if args.write:
+            show(result, sink)
         if isinstance(result, type):
             refused[NAMES[case % len(NAMES)], result.__name__] += 1
     print(args.cases, refused.total(), dict(refused))

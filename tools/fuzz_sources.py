@@ -1,10 +1,12 @@
-"""Feed damaged files to the readers: nothing but a FormatError or an OSError may come of them, in bounded memory.
+"""Feed damaged files to the readers: nothing but the promised errors may come of them, in bounded memory.
 
-    python tools/fuzz_sources.py FORMAT [--runs N] [--corpus FOLDER] [--seed S]
+    python tools/fuzz_sources.py FORMAT [--runs N] [--seconds T] [--corpus FOLDER] [--seed S]
 
-With atheris installed (`pip install atheris`) the fuzzer is guided by the coverage of fastxent/sources, and keeps what
-it found in FOLDER; otherwise, or with --plain, files are mutated at random. The file that broke a promise is kept in
-the current folder as crash-FORMAT. FORMAT: npy, npz, safetensors, kld, h5, zarr, parquet, arrow, or all.
+With atheris installed (`pip install atheris`) the fuzzer is guided by the coverage of the readers, and keeps what it
+found in FOLDER; otherwise, or with --plain, files are mutated at random. The file that broke a promise is kept in the
+current folder as crash-FORMAT. FORMAT: npy, npz, safetensors, kld, h5, zarr, parquet, arrow; state and comparison, of
+`Evaluator.from_state` and `Comparator.from_state`; report, a result in JSON; or all. `--write` instead writes the sound
+files to tests/corpus, beside what was found there.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import random
 import struct
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,17 +32,19 @@ try:
 except ImportError:
     atheris = None
 
-guide = atheris if atheris and "--plain" not in sys.argv else None
-with guide.instrument_imports(include=["fastxent.sources"]) if guide else contextlib.nullcontext():
-    from fastxent.sources import FormatError, open_logits
+guide = atheris if atheris and not {"--plain", "--write"} & set(sys.argv) else None
+INSTRUMENTED = ["fastxent.sources", "fastxent._accumulators", "fastxent._scoring", "fastxent.report"]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+with guide.instrument_imports(include=INSTRUMENTED) if guide else contextlib.nullcontext():
+    from readers import FORMATS, TEXTS, target_of
 
-FORMATS = ("npy", "npz", "safetensors", "kld", "h5", "zarr", "parquet", "arrow")
-ROW, ALL = 1 << 16, 1 << 20  # bytes of a row, and of all rows, that are read
-MEMORY = 1 << 24
+    import fastxent as fx
 
 
 def seeds(kind: str) -> list[bytes]:
     """Small sound files of a format; of a Zarr store its metadata."""
+    if kind in TEXTS:
+        return [json.dumps(body, separators=(",", ":")).encode() for body in texts(kind)]
     x, y = np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(4)
     found = []
     if kind == "npy":
@@ -87,40 +93,17 @@ def seeds(kind: str) -> list[bytes]:
     return found
 
 
-class Target:
-    """Reads one damaged file after the other."""
-
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind = kind
-        self.path = folder / f"x.{kind}"
-        if kind == "zarr":
-            self.path.mkdir()
-            for name in ("0.0", "0.1", "1.0", "1.1", "c/0/0", "c/0/1", "c/1/0", "c/1/1"):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                (self.path / name).write_bytes(bytes(16))
-
-    def __call__(self, data: bytes) -> bool:
-        """Whether it could be read; any error but those that are promised goes through."""
-        if self.kind == "zarr":
-            version = b'"zarr_format": 2' in data or b'"zarr_format":2' in data
-            names = (".zarray", "zarr.json") if version else ("zarr.json", ".zarray")
-            (self.path / names[1]).unlink(missing_ok=True)
-            (self.path / names[0]).write_bytes(data)
-        else:
-            self.path.write_bytes(data)
-        read = False
-        for labels in (False, True):
-            said = ""
-            try:
-                with contextlib.closing(open_logits(self.path, labels=labels, memory=MEMORY)) as source:
-                    if source.row_bytes <= ROW:
-                        for start in range(0, min(source.rows, ALL // max(1, source.row_bytes), 1000), 3):
-                            source.read(start, min(start + 3, source.rows))
-                        read = True
-            except (FormatError, OSError) as error:
-                said = str(error)
-            assert not said or (str(self.path) in said and "\n" not in said), said
-        return read
+def texts(kind: str) -> list[dict[str, Any]]:
+    """States of few rows, and results."""
+    x, y = np.arange(12, dtype=np.float32).reshape(4, 3) % 5, np.arange(4) % 3
+    kinds = {"state": fx.Evaluator, "comparison": fx.Comparator}
+    if kind == "report":
+        return [fx.evaluate(x, y, groups=y).to_dict(), fx.compare(x, x[::-1], y).to_dict()]
+    plain, grouped = kinds[kind](topk=(1,), worst=1), kinds[kind](temperature=1.5, worst=0)
+    both = (x,) if kind == "state" else (x, x[::-1])
+    plain.update(*both, y)
+    grouped.update(*both, y, start=7, groups=y, sample_weight=np.ones(4))
+    return [plain.state(), grouped.state()]
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
@@ -146,29 +129,33 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(raw)
 
 
-def plain(kind: str, runs: int, seed: int) -> None:
+def plain(kind: str, runs: int, seconds: int, seed: int) -> None:
     """Random mutations of sound files."""
     chance, sound, start = random.Random(seed), seeds(kind), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        target, read = Target(kind, Path(folder)), 0
+        target, read = target_of(kind, Path(folder)), 0
         assert all(target(data) for data in sound)
         crash = Path(f"crash-{kind}")
-        for _ in range(runs):
+        for done in range(runs):
+            if time.monotonic() - start > seconds > 0:
+                runs = done
+                break
             data = mutate(chance.choice(sound), chance)
             crash.write_bytes(data)  # first, for a crash of a library ends the process
             read += target(data)
-        crash.unlink()
+        crash.unlink(missing_ok=True)
     print(f"{kind}: {runs} files in {time.monotonic() - start:.0f} s, {read} of them could be read, no promise broken")
 
 
-def guided(kind: str, runs: int, seed: int, corpus: Path) -> None:
+def guided(kind: str, runs: int, seconds: int, seed: int, corpus: Path) -> None:
     """Mutations that atheris chooses by what they reach; does not return."""
     corpus.mkdir(parents=True, exist_ok=True)
     for i, data in enumerate(seeds(kind)):
         (corpus / f"seed-{i}").write_bytes(data)
     folder = tempfile.mkdtemp()
-    target = Target(kind, Path(folder))
+    target = target_of(kind, Path(folder))
     options = [f"-runs={runs}", f"-seed={seed or 1}", f"-artifact_prefix=crash-{kind}-", "-rss_limit_mb=4096"]
+    options += [f"-max_total_time={seconds}", "-timeout=30", "-print_final_stats=1", "-max_len=65536"]
     guide.Setup([sys.argv[0], *options, str(corpus)], lambda data: (target(data), None)[1])
     guide.Fuzz()
 
@@ -176,24 +163,33 @@ def guided(kind: str, runs: int, seed: int, corpus: Path) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("format", choices=(*FORMATS, "all"))
+    parser.add_argument("format", choices=(*FORMATS, *TEXTS, "all"))
     parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, default=0, help="end after so many")
+    parser.add_argument("--write", action="store_true", help="write the sound files to tests/corpus")
     parser.add_argument("--corpus", type=Path, help="where atheris keeps what it found")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plain", action="store_true", help="without atheris")
     args = parser.parse_args()
     if args.format == "all":  # a process each, for a crash ends one
-        options = [f"--runs={args.runs}", f"--seed={args.seed}", *(["--plain"] if args.plain else [])]
-        corpora = [[f"--corpus={args.corpus / kind}"] if args.corpus else [] for kind in FORMATS]
+        options = [f"--runs={args.runs}", f"--seconds={args.seconds}", f"--seed={args.seed}"]
+        options += [f"--{name}" for name in ("plain", "write") if getattr(args, name)]
+        kinds = (*FORMATS, *TEXTS)
+        corpora = [[f"--corpus={args.corpus / kind}"] if args.corpus else [] for kind in kinds]
         status = [
             subprocess.run([sys.executable, __file__, kind, *options, *corpus], check=False).returncode
-            for kind, corpus in zip(FORMATS, corpora, strict=True)
+            for kind, corpus in zip(kinds, corpora, strict=True)
         ]
         return max(map(abs, status))
-    if guide:
-        guided(args.format, args.runs, args.seed, args.corpus or Path(tempfile.mkdtemp()))
+    if args.write:
+        folder = Path(__file__).resolve().parent.parent / "tests" / "corpus" / args.format
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, data in enumerate(seeds(args.format)):
+            (folder / f"sound-{i}").write_bytes(data)
+    elif guide:
+        guided(args.format, args.runs, args.seconds, args.seed, args.corpus or Path(tempfile.mkdtemp()))
     else:
-        plain(args.format, args.runs, args.seed)
+        plain(args.format, args.runs, args.seconds, args.seed)
     return 0
 
 

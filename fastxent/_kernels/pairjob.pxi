@@ -217,7 +217,7 @@ cdef int64_t few_pairs(const PairJob *job, Py_ssize_t start, Py_ssize_t stop) no
             covered = True
             for s in range(STATISTICS):
                 sums[s] = few.sums[s][i]
-                covered = covered and (few.covered[s][i] or not job.what >> s & 1)
+                covered = covered and (not job.what >> s & 1 or few.covered[s][i])  # only those asked for are there
             if covered:
                 write_pair(job, row + i, True, sums)
             else:

@@ -61,7 +61,7 @@ cdef void write_gradient(
                 a = target_run(job, target + j * job.target_stride, j, n, <char *>as_, &wide)
             own = 0.0
             if 0 <= row.k - j < n:
-                own = (<const double *>a)[row.k - j] if wide else <double>(<const float *>a)[row.k - j]
+                own = load_one(a + (row.k - j) * (8 if wide else 4), F64 if wide else F32)  # perhaps not aligned
                 if row.k == label:
                     own = own + one_hot
             value = 0.0

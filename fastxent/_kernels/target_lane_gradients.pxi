@@ -62,8 +62,8 @@ cdef inline void prepare_gradients(
         else:
             inverse_lo[i] = inverse[i] - <float>inverse[i]
     for i in range(lanes):
-        if piece.odd[i]:
-            c[i] = 0.0  # rewritten later
+        if i >= raw.count or piece.odd[i]:
+            c[i] = 0.0  # there is no row, or it is rewritten later
         set_lane(out.floor_, i, (c[i] - (127.0 if vec is vf else 1023.0)) * LN2 + 0.07, like)
         set_lane(out.magic, i, (FX_MAGIC_F + 127.0 if vec is vf else FX_MAGIC_D + 1023.0) - c[i], like)
         set_lane(out.inverse, i, inverse[i], like)
