@@ -31,9 +31,9 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 # Nothing of -ffast-math: it would reorder sums, and at link time switch subnormals off for the whole process.
 COMMON_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-inline-functions-called-once", "-g0"]
 
-# With a sanitizer: what it says must carry lines and frames. Unspecialised and at -O1, for an inlined kernel with a check
-# at every access takes GCC half an hour. Many Pythons build with -fwrapv, which leaves nothing of signed overflow to find.
-# Null pointers and the ends of objects are AddressSanitizer's to see.
+# With a sanitizer: what it says must carry lines and frames. At -O1 and not specialised, for it takes GCC long. Many
+# Pythons build with -fwrapv, which leaves nothing of signed overflow to find. Null pointers and the ends of objects are
+# AddressSanitizer's to see.
 SANITIZE = os.environ.get("FASTXENT_SANITIZE", "")
 INLINE = "inline __attribute__((always_inline, unused))"
 if SANITIZE:

@@ -92,7 +92,7 @@ def report_target(folder: Path) -> Callable[[bytes], bool]:
         path.write_bytes(data)
         said = ""
         try:
-            assert report.text([report.read(path)])
+            assert report.text(report.read(path))
         except ValueError as error:
             said = str(error)
         assert not said or ("x.json" in said and "\n" not in said), said

@@ -1,4 +1,4 @@
-"""The corpus of the readers (corpus/, found by tools/fuzz_sources.py): sound files are read, nothing breaks a promise."""
+"""The corpus of the readers (tools/fuzz_sources.py): sound files are read, and nothing breaks a promise."""
 
 import tracemalloc
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_the_corpus(kind, tmp_path):
     if kind in LIBRARIES:
         pytest.importorskip(LIBRARIES[kind])
     files = sorted((CORPUS / kind).iterdir())
-    assert len(files) >= 2
+    assert files
     target = target_of(kind, tmp_path)
     read = {}
     tracemalloc.start()

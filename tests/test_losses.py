@@ -9,10 +9,11 @@ import pytest
 from accuracy import near
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import layouts
+from layouts import layouts, unaligned
 
 import fastxent as fx
 from fastxent import reference
+from fastxent._arrays import as_weight
 
 INF, NAN = math.inf, math.nan
 REDUCTIONS = ("none", "sum", "mean")
@@ -127,6 +128,15 @@ def test_weights_of_any_dtype(weight):
             twins(*problem(dtype=kind), np.array(weight).astype(dtype))
     twins(*problem(), np.broadcast_to(weight, (2, 5))[0])
     twins(*problem(), weight)
+
+
+def test_weights_that_are_not_aligned():
+    """Class weights are read by their elements, which wants them aligned (found by UndefinedBehaviorSanitizer)."""
+    (logits, target), weight = problem(), np.array([0.3, 0.0, 1.0, 2.5, 1e-3])
+    odd = unaligned(weight)
+    assert not odd.flags.aligned
+    assert as_weight(odd, 5).flags.aligned
+    assert fx.cross_entropy(logits, target, odd) == fx.cross_entropy(logits, target, weight)
 
 
 def test_odd_weights_count_as_they_are():
