@@ -57,6 +57,11 @@ def load_level(name: str) -> ModuleType:
 def _choose() -> str:
     usable = usable_levels()
     wanted = os.environ.get("FASTXENT_LEVEL", "").strip()
+    if not usable:  # built for a level of its own machine alone, and brought to another
+        raise ImportError(
+            f"none of the levels that are built runs on this CPU: {', '.join(built_levels()) or 'none is built'}",
+            name="fastxent",
+        )
     if not wanted:
         return usable[0]
     # with the package's name `python -m fastxent` says it in one line, without a traceback

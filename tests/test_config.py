@@ -110,6 +110,12 @@ def test_a_level_that_cannot_run_here_fails():
     assert re.search(rf"ImportError: FASTXENT_LEVEL is '{missing[0]}', .*baseline", process.stderr)
 
 
+def test_no_level_that_runs_here(monkeypatch):
+    monkeypatch.setattr(_dispatch, "usable_levels", lambda: ())
+    with pytest.raises(ImportError, match=r"none of the levels that are built runs on this CPU: \w+"):
+        _dispatch._choose()
+
+
 # ---- Threads ----
 
 
