@@ -23,7 +23,7 @@ def _openmp_libraries() -> list[str]:
         maps = Path("/proc/self/maps").read_text()
     except OSError:
         return []
-    return sorted(set(re.findall(r"/\S*/(lib[gi]?omp[^/\s]*\.so[^/\s]*)", maps)))
+    return sorted(set(re.findall(r"/\S*/(lib(?:gomp|i?omp5?)(?:-[^/\s]*)?\.so[^/\s]*)", maps)))
 
 
 def _libc() -> str:
