@@ -250,9 +250,9 @@ class Evaluator(Accumulator):
         everything = self._tally(status, row) == len(status)
         used = status == USED
         kept = stats if everything else stats[used]
-        # a column each, contiguous
-        value = dict(zip(NAMES, np.ascontiguousarray(kept[:, : len(NAMES)].T), strict=True))
-        argmax, rank = np.ascontiguousarray(kept[:, ARGMAX:].T).view(np.int64)
+        turned = _turned(kept)
+        value = dict(zip(NAMES, turned[: len(NAMES)], strict=True))
+        argmax, rank = turned[ARGMAX:].view(np.int64)
         rows = np.arange(row, row + len(status)) if everything else row + np.flatnonzero(used)
         if not everything:
             labels = labels[used]
@@ -299,3 +299,10 @@ class Evaluator(Accumulator):
                 options=self.options,
             )
 
+
+def _turned(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A column each, contiguous; some rows at a time, so that each is read from memory once."""
+    columns = np.empty(rows.shape[::-1])
+    for start in range(0, len(rows), 2048):
+        columns[:, start : start + 2048] = rows[start : start + 2048].T
+    return columns

@@ -80,23 +80,26 @@ class Keyed:
         """
         if keys.size == 0:
             return
-        unique, codes = distinct(keys)
-        table = np.empty((unique.size, len(counts)), np.int64)
+        unique, codes, rows = distinct(keys)
+        table = np.empty((rows.size, len(counts)), np.int64)
         for i, column in enumerate(counts):
             if column is None:
-                table[:, i] = np.bincount(codes, minlength=unique.size)
+                table[:, i] = rows
             elif column.dtype == bool:
-                table[:, i] = np.bincount(codes[column], minlength=unique.size)
+                table[:, i] = np.bincount(codes[column], minlength=rows.size)
             else:
-                whole_ = np.zeros(unique.size, np.int64)
+                whole_ = np.zeros(rows.size, np.int64)
                 np.add.at(whole_, codes, column.astype(np.int64, copy=False))
                 table[:, i] = whole_
         spans = [span for parts in sums for values in parts if (span := kernels.exact_span(values))[1]]
         first, end = min((a for a, _ in spans), default=0), max((b for _, b in spans), default=3)
-        limbs = np.zeros((unique.size, len(sums), end - first + SPECIAL), np.int64)
+        limbs = np.zeros((rows.size, len(sums), end - first + SPECIAL), np.int64)
         for i, parts in enumerate(sums):
             for values in parts:
                 kernels.add_exact_at(limbs[:, i], first, codes, values)
+        if unique.size < rows.size:
+            there = rows > 0
+            table, limbs = table[there], limbs[there]
         self._parts = _joined((*self._parts, Part(unique, table, limbs, first, 2 * keys.size)))
 
     def merged(self, other: Keyed) -> Keyed:
@@ -189,23 +192,33 @@ class Keyed:
         return self
 
 
-def distinct(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different keys in order, and each row's place among them."""
+def distinct(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The different keys in order, each row's place in a table, and how many rows are at each of its places.
+
+    The table has a place for each key, in order; where the keys lie close, for the keys between them, too, with 0 rows.
+    """
     if keys.dtype.kind != "U":
         keys = keys.astype(np.int64, copy=False)
         low, high = int(keys.min()), int(keys.max())
-        if high - low < 4 * keys.size:  # no sorting where the keys lie close
-            there = np.bincount(keys - low, minlength=1) > 0
-            unique = np.flatnonzero(there)
+        if high - low < keys.size // 16 or (0 <= low and high < keys.size // 16):  # no sorting, and no second look
+            low = 0 if 0 <= low and high < keys.size // 16 else low
+            codes = keys - low if low else keys
+            rows = np.bincount(codes)
+            return np.flatnonzero(rows) + low, codes, rows
+        if high - low < 4 * keys.size:  # no sorting
+            there = np.bincount(keys - low) > 0
+            unique = np.flatnonzero(there) + low
             codes = (np.cumsum(there) - 1)[keys - low]
-            return unique + low, codes
-        unique, codes = np.unique(keys, return_inverse=True)
-        return unique, codes.astype(np.int64, copy=False)
-    # rows of one document lie together: sort the heads of the runs alone
-    change = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-    heads = np.concatenate([[0], change])
-    unique, codes = np.unique(keys[heads], return_inverse=True)
-    return unique, np.repeat(codes.astype(np.int64, copy=False), np.diff(np.append(heads, keys.size)))
+        else:
+            unique, codes = np.unique(keys, return_inverse=True)
+            codes = codes.astype(np.int64, copy=False)
+    else:
+        # rows of one document lie together: sort the heads of the runs alone
+        change = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        heads = np.concatenate([[0], change])
+        unique, codes = np.unique(keys[heads], return_inverse=True)
+        codes = np.repeat(codes.astype(np.int64, copy=False), np.diff(np.append(heads, keys.size)))
+    return unique, codes, np.bincount(codes, minlength=unique.size)
 
 
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:

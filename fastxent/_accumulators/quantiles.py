@@ -23,13 +23,18 @@ PREFIX_BITS = 19  # 1 of sign, 11 of exponent, 7 of fraction
 BINS = 1 << PREFIX_BITS
 PENDING = 1 << 16  # values that wait for their bins, whose table is long
 DROPPED = 64 - PREFIX_BITS
+PIECE = 1 << 14  # values whose bins are found together, in cache
 
 
 def prefixes(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bins of values, in the values' order: the negative ones count downwards below 2^18."""
     bits = (values + 0.0).view(np.int64)  # -0 + 0 is 0
-    prefix = (bits & np.int64((1 << 63) - 1)) >> DROPPED
     half = BINS >> 1
+    if bits.size and bits.min() >= 0:
+        bits >>= DROPPED
+        bits += half
+        return bits
+    prefix = (bits & np.int64((1 << 63) - 1)) >> DROPPED
     bins: NDArray[np.int64] = np.where(bits < 0, half - 1 - prefix, half + prefix)
     return bins
 
@@ -78,7 +83,7 @@ class Quantiles:
         one = Quantiles()
         one.count = values.size
         one._chunks = (values.astype(np.float64),)
-        one._smallest, one._largest = float(values.min()), float(values.max())
+        one._smallest, one._largest = float(values.min()) + 0.0, float(values.max()) + 0.0  # -0 + 0 is 0
         both = self.merged(one)
         for name in self.__slots__:
             setattr(self, name, getattr(both, name))
@@ -100,10 +105,12 @@ class Quantiles:
         """The counts of all bins."""
         bins = np.zeros(BINS, np.int64) if self._bins is None else self._bins.copy()
         for chunk in self._chunks:
-            places = prefixes(chunk)
-            low = int(places.min())
-            some = np.bincount(places - low)
-            bins[low : low + some.size] += some
+            for start in range(0, chunk.size, PIECE):
+                places = prefixes(chunk[start : start + PIECE])
+                low = int(places.min())
+                places -= low
+                some = np.bincount(places)
+                bins[low : low + some.size] += some
         return bins
 
     def at(self, fraction: float | Fraction) -> float:

@@ -1,8 +1,8 @@
 # From the sums of up to FX_PIXELS rows to their losses or log-sum-exps, lanes being rows.
 #
-# For results in float32, where a float64 logarithm needs no second word: loss = log1p(s e^(c log 2 - x_label)) and
-# lse = c log 2 + log s, as loss_of and lse_of (finish.pxi) have them. A row that is out of the ordinary, or whose
-# log-sum-exp wants its largest term left out, comes out as ODD and is finished alone.
+# What quick.pxi leaves, and results in float64. For those in float32, where a float64 logarithm needs no second word:
+# loss = log1p(s e^(c log 2 - x_label)) and lse = c log 2 + log s, as loss_of and lse_of (finish.pxi) have them. A row that
+# is out of the ordinary, or whose log-sum-exp wants its largest term left out, comes out as ODD and is finished alone.
 
 cdef inline vd vd_mended(const Pixels *pixels, Py_ssize_t i) noexcept nogil:
     """c log 2, and the logarithm of the factor that `mend` takes out."""

@@ -84,13 +84,12 @@ cdef inline void pick_labels(
         out[i] = load_one(x + i * stride + max(labels[i], <int64_t>0) * class_stride, kind)
 
 
-cdef Py_ssize_t pixel_losses(
-    const Job *job, Py_ssize_t row, Py_ssize_t count, const int64_t *labels, Pixels *pixels,
+cdef Py_ssize_t pick_losses(
+    const Job *job, const char *x, Py_ssize_t count, const int64_t *labels, Pixels *pixels,
     double *x_label, double *values,
 ) noexcept nogil:
     """Losses side by side, and the labels' logits; ODD, and counted, for those that are left to do."""
     cdef Py_ssize_t i, stride = pixel_stride(job, X)
-    cdef const char *x = job.x + offset_of(&job.layout, X, row)
     # lanes behind the last row
     for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
         pixels.s[i] = 1.0
@@ -108,12 +107,50 @@ cdef void put_many(const Job *job, Py_ssize_t row, Py_ssize_t count, const doubl
     """Results of neighbouring rows."""
     cdef char *place = place_of(job, row)
     cdef Py_ssize_t i, step = place_of(job, row + 1) - place if count > 1 else 0
-    if job.single and step == 4:
-        for i in range(count):
-            (<float *>place)[i] = <float>values[i]
+    for i in range(count):
+        put(job, place + i * step, values[i])
+
+
+cdef void put_singles(const Job *job, Py_ssize_t row, Py_ssize_t count, const float *values) noexcept nogil:
+    """The same of float32."""
+    cdef char *place = place_of(job, row)
+    cdef Py_ssize_t i, step = place_of(job, row + 1) - place if count > 1 else 4
+    if step == 4:
+        memcpy(place, values, 4 * count)
     else:
         for i in range(count):
-            put(job, place + i * step, values[i])
+            memcpy(place + i * step, &values[i], 4)
+
+
+cdef void redo_rows(
+    const Job *job, Py_ssize_t row, Py_ssize_t count, const Quick *quick, bint lse, Pixels *pixels, double *values
+) noexcept nogil:
+    """What `quick` left of neighbouring rows, by the kernel with references: their sums, and their losses or log-sum-exps,
+    ODD for those that it leaves, too. Some rows at a time, wherever one among them was left."""
+    cdef Pixels some
+    cdef int64_t holes[FX_PIXELS]
+    cdef double x_label[FX_PIXELS]
+    cdef double again[FX_PIXELS]
+    cdef Py_ssize_t i, k, many, unit = FX_NI * FX_VD, stride = pixel_stride(job, X)
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    cdef bint wanted
+    for k in range((count + unit - 1) // unit):
+        many = min(unit, count - k * unit)
+        wanted = False
+        for i in range(k * unit, k * unit + many):
+            wanted |= not quick.ok[i]
+            holes[i - k * unit] = quick.labels[i]
+        if not wanted:
+            continue
+        any_referred_segment(
+            x + k * unit * stride, job.kind, job.class_stride, stride, job.classes, many, holes, &some
+        )
+        pick_losses(job, x + k * unit * stride, many, holes, &some, x_label, again)
+        for i in range(many):
+            if not quick.ok[k * unit + i]:
+                pixels.s[k * unit + i], pixels.s_lo[k * unit + i] = some.s[i], some.s_lo[i]
+                pixels.top[k * unit + i], pixels.c[k * unit + i] = some.top[i], some.c[i]
+                values[k * unit + i] = again[i] + x_label[i] if lse and again[i] != ODD else again[i]
 
 
 cdef void many_stats(
@@ -163,7 +200,8 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef double values[FX_PIXELS]
     cdef uint8_t done[FX_PIXELS]
     cdef int64_t counts = 0
-    cdef bint counted, with_top
+    cdef Quick quick
+    cdef bint counted, with_top, single
     cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X)
     cdef const char *x
     cdef char *place = NULL
@@ -172,30 +210,50 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         return 0
     x = job.x + offset_of(&job.layout, X, row)
     counted = labels_of(job, row, count, labels, status)
-    with_top = job.mode == LSE and job.single and job.classes <= MOST_TOPS
-    if with_top:
-        any_first_tops(x, job.kind, job.class_stride, stride, job.classes, count, labels)
-    sum_pixels(job, row, count, 0, labels if job.label_code or with_top else NULL, &pixels)
+    with_top = job.mode == LSE and job.classes <= MOST_TOPS and job.classes > 1 and job.single
+    single = with_top or (
+        job.single and job.classes > 1 and job.label_code and (job.mode == LOSS or job.mode == STATS)
+    )
     left = count
-    if with_top or (job.label_code and (job.mode == LOSS or job.mode == STATS)):
-        left = pixel_losses(job, row, count, labels, &pixels, x_label, values)
-        if with_top:
-            for i in range(count):
-                values[i] = values[i] + x_label[i] if values[i] != ODD else ODD
-    elif job.single and job.mode == LSE:
-        for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
-            pixels.s[i] = 1.0
-            pixels.top[i] = pixels.c[i] = 0.0
-        lses_of(&pixels, count, values)
-        left = count_odd(values, count)
-    else:
+    if single:
+        for i in range(max(count, <Py_ssize_t>FX_BATCH)):
+            quick.labels[i] = <int32_t>labels[i] if i < count else -1
+        left = any_quick_rows(
+            x, job.kind, job.class_stride, stride, job.classes, count, with_top, job.mode == STATS, &quick
+        )
+        if not left and counted and job.mode <= LOSS and job.weights == NULL:
+            put_singles(job, row, count, quick.values)
+            if job.status != NULL:
+                memset(job.status + (row - job.row0), USED, count)
+            return 0
         for i in range(count):
-            values[i] = ODD
-    if not left and counted and job.mode <= LOSS and job.weights == NULL:
-        put_many(job, row, count, values)
-        if job.status != NULL:
-            memset(job.status + (row - job.row0), USED, count)
-        return 0
+            values[i] = quick.values[i] if quick.ok[i] else ODD
+            pixels.c[i] = ODD
+        if left:
+            redo_rows(job, row, count, &quick, with_top, &pixels, values)
+        if job.mode == STATS:
+            pick_labels(x, job.kind, job.class_stride, stride, count, labels, x_label)
+            for i in range(count):
+                if quick.ok[i]:
+                    values[i] = <double>quick.main[i] + quick.rest[i]
+    else:
+        sum_pixels(job, row, count, 0, labels if job.label_code else NULL, &pixels)
+        if job.label_code and (job.mode == LOSS or job.mode == STATS):
+            left = pick_losses(job, x, count, labels, &pixels, x_label, values)
+        elif job.single and job.mode == LSE:
+            for i in range(count, min(FX_PIXELS, count + FX_NI * FX_VD)):
+                pixels.s[i] = 1.0
+                pixels.top[i] = pixels.c[i] = 0.0
+            lses_of(&pixels, count, values)
+            left = count_odd(values, count)
+        else:
+            for i in range(count):
+                values[i] = ODD
+        if not left and counted and job.mode <= LOSS and job.weights == NULL:
+            put_many(job, row, count, values)
+            if job.status != NULL:
+                memset(job.status + (row - job.row0), USED, count)
+            return 0
     if job.mode <= LOSS:
         place = place_of(job, row)
         step = place_of(job, row + 1) - place if count > 1 else 0

@@ -1,6 +1,6 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
-# Row format 3 (ordinary.pxi is part of it). A row is cut into segments of SEGMENT columns, a segment into blocks of
+# Row format 4 (ordinary.pxi and quick.h are part of it). A row is cut into segments of SEGMENT columns, a segment into blocks of
 # FX_BLOCK runs, a run into FX_RUN groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group
 # goes to lane j; a lane adds 8 terms (2 of float64) in order; then the lanes are folded once in half and flushed into
 # float64 lanes (for float64 storage into float64 pairs that keep the rounding errors, the fold's too); at the segment's
@@ -17,7 +17,7 @@
 # Milakov and Gimelshein, arXiv 1805.02867, 2018 (the running reference).
 
 cdef enum:
-    ROW_FORMAT = 3
+    ROW_FORMAT = 4
     SEGMENT = 65536
     JUMP = 32
 

@@ -1,0 +1,322 @@
+/* Rows of logits, lanes being rows, to float32 losses and log-sum-exps: the ordinary ones, in float32 all through.
+
+   FX_QUAD = 4 classes at a time come into lanes: e^x as it is (vf_terms), the label's left out, added as
+   (e0 + e1) + (e2 + e3); two of these make a block of 8 classes, blocks are added with their rounding errors (TwoSum). loss = log1p(s e^-x_label). A lane whose numbers are not well within float32's range is none of these and
+   says so: quick.pxi has it done by the kernel with references. So a row's value depends on that row alone.
+
+   Error: s is off by five roundings at most beside those of its terms, of which few fall together; e^-x_label and its
+   product with s add 0.7 ULP, log1p 0.7. */
+#ifndef FASTXENT_QUICK_H
+#define FASTXENT_QUICK_H
+
+#include "vmath.h"
+
+#define FX_QUAD 4
+#define FX_BATCH (FX_NI * FX_VF) /* rows taken together */
+
+FX_INLINE vf vf_where(vi mask, vf yes, vf no) { return vf_by_sign((vf)mask, no, yes); } /* 1 instruction, vf_pick 3 */
+
+/* x[k][i] = element k of row i, k < 4, rows `stride` bytes apart */
+FX_INLINE void fx_quad(const char *p, ptrdiff_t stride, vf *x) {
+#if defined(__AVX__) && FX_VBYTES == 32
+    __m256 a[4], b[4];
+    for (int i = 0; i < 4; i++)
+        a[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)(p + i * stride))),
+                                    _mm_loadu_ps((const float *)(p + (i + 4) * stride)), 1);
+    b[0] = _mm256_unpacklo_ps(a[0], a[1]);
+    b[1] = _mm256_unpackhi_ps(a[0], a[1]);
+    b[2] = _mm256_unpacklo_ps(a[2], a[3]);
+    b[3] = _mm256_unpackhi_ps(a[2], a[3]);
+    x[0] = (vf)_mm256_shuffle_ps(b[0], b[2], 0x44);
+    x[1] = (vf)_mm256_shuffle_ps(b[0], b[2], 0xee);
+    x[2] = (vf)_mm256_shuffle_ps(b[1], b[3], 0x44);
+    x[3] = (vf)_mm256_shuffle_ps(b[1], b[3], 0xee);
+#elif defined(__AVX512F__) && FX_VBYTES == 64
+    __m512 a[4], b[4];
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm512_castps128_ps512(_mm_loadu_ps((const float *)(p + i * stride)));
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(p + (i + 4) * stride)), 1);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(p + (i + 8) * stride)), 2);
+        a[i] = _mm512_insertf32x4(a[i], _mm_loadu_ps((const float *)(p + (i + 12) * stride)), 3);
+    }
+    b[0] = _mm512_unpacklo_ps(a[0], a[1]);
+    b[1] = _mm512_unpackhi_ps(a[0], a[1]);
+    b[2] = _mm512_unpacklo_ps(a[2], a[3]);
+    b[3] = _mm512_unpackhi_ps(a[2], a[3]);
+    x[0] = (vf)_mm512_shuffle_ps(b[0], b[2], 0x44);
+    x[1] = (vf)_mm512_shuffle_ps(b[0], b[2], 0xee);
+    x[2] = (vf)_mm512_shuffle_ps(b[1], b[3], 0x44);
+    x[3] = (vf)_mm512_shuffle_ps(b[1], b[3], 0xee);
+#elif FX_VBYTES == 16
+    vf a[4], b[4];
+    const vi low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, last = {2, 3, 6, 7};
+    for (int i = 0; i < 4; i++) a[i] = vf_load(p + i * stride);
+    b[0] = __builtin_shuffle(a[0], a[1], low);
+    b[1] = __builtin_shuffle(a[0], a[1], high);
+    b[2] = __builtin_shuffle(a[2], a[3], low);
+    b[3] = __builtin_shuffle(a[2], a[3], high);
+    x[0] = __builtin_shuffle(b[0], b[2], first);
+    x[1] = __builtin_shuffle(b[0], b[2], last);
+    x[2] = __builtin_shuffle(b[1], b[3], first);
+    x[3] = __builtin_shuffle(b[1], b[3], last);
+#else /* a test level */
+    for (int i = 0; i < FX_VF; i++)
+        for (int k = 0; k < 4; k++) x[k][i] = fx_f32(p + i * stride + 4 * k);
+#endif
+}
+
+/* rows of two and of three floats, side by side */
+FX_INLINE void fx_twos(const char *p, vf *x) {
+#if defined(__AVX2__) && FX_VBYTES == 32
+    __m256 a = _mm256_loadu_ps((const float *)p), b = _mm256_loadu_ps((const float *)p + 8);
+    x[0] = (vf)_mm256_permute4x64_pd((__m256d)_mm256_shuffle_ps(a, b, 0x88), 0xd8);
+    x[1] = (vf)_mm256_permute4x64_pd((__m256d)_mm256_shuffle_ps(a, b, 0xdd), 0xd8);
+#elif FX_VBYTES == 16
+    vf a = vf_load(p), b = vf_load(p + 16);
+    x[0] = __builtin_shuffle(a, b, (vi){0, 2, 4, 6});
+    x[1] = __builtin_shuffle(a, b, (vi){1, 3, 5, 7});
+#else
+    for (int i = 0; i < FX_VF; i++)
+        for (int k = 0; k < 2; k++) x[k][i] = fx_f32(p + 8 * i + 4 * k);
+#endif
+}
+FX_INLINE void fx_threes(const char *p, vf *x) {
+#if defined(__AVX__) && FX_VBYTES == 32
+    /* in each half a = x0 y0 z0 x1, b = y1 z1 x2 y2, c = z2 x3 y3 z3 */
+    const float *q = (const float *)p;
+    __m256 a = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q)), _mm_loadu_ps(q + 12), 1);
+    __m256 b = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q + 4)), _mm_loadu_ps(q + 16), 1);
+    __m256 c = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(q + 8)), _mm_loadu_ps(q + 20), 1);
+    __m256 xy = _mm256_shuffle_ps(b, c, _MM_SHUFFLE(2, 1, 3, 2)), yz = _mm256_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 2, 1));
+    x[0] = (vf)_mm256_shuffle_ps(a, xy, _MM_SHUFFLE(2, 0, 3, 0));
+    x[1] = (vf)_mm256_shuffle_ps(yz, xy, _MM_SHUFFLE(3, 1, 2, 0));
+    x[2] = (vf)_mm256_shuffle_ps(yz, c, _MM_SHUFFLE(3, 0, 3, 1));
+#else
+    for (int i = 0; i < FX_VF; i++)
+        for (int k = 0; k < 3; k++) x[k][i] = fx_f32(p + 12 * i + 4 * k);
+#endif
+}
+
+FX_INLINE void fx_quad_terms(const vf *x, vf *e) {
+    vf_terms(x, e);
+    if (FX_NI < 4) vf_terms(x + 2, e + 2);
+}
+
+/* The sum of a quad's terms but for the label's, counted from the quad; its logit goes to own. */
+FX_INLINE vf fx_quad_sum(const vf *x, vi label, vf *own) {
+    vf e[4];
+    vi hole[4] = {label == 0, label == 1, label == 2, label == 3};
+    for (int k = 0; k < 4; k++) *own = vf_where(hole[k], x[k], *own);
+    fx_quad_terms(x, e);
+    for (int k = 0; k < 4; k++) e[k] = (vf)(~hole[k] & (vi)e[k]);
+    return (e[0] + e[1]) + (e[2] + e[3]);
+}
+
+/* the last n % 4 classes of rows of n >= 4, of which nothing behind the end is read; -inf behind them */
+FX_INLINE void fx_last_quad(const char *p, ptrdiff_t stride, ptrdiff_t n, vf *x) {
+    vf y[4], none = vf_splat(-INFINITY);
+    fx_quad(p + 4 * (n - 4), stride, y);
+    x[0] = n % 4 == 1 ? y[3] : n % 4 == 2 ? y[2] : y[1];
+    x[1] = n % 4 == 1 ? none : n % 4 == 2 ? y[3] : y[2];
+    x[2] = n % 4 == 3 ? y[3] : none;
+    x[3] = none;
+}
+
+FX_INLINE void fx_add_block(vf block, vf *s, vf *lo) { /* TwoSum */
+    vf t = *s + block;
+    *lo += vf_lost(*s, block, t);
+    *s = t;
+}
+
+/* ---- FX_BATCH rows of n contiguous floats, n >= 4: out s + lo, own in (FX_NI,) ---- */
+FX_INLINE void fx_sums_across(const char *p, ptrdiff_t stride, ptrdiff_t n, const int32_t *labels, vf *s, vf *lo, vf *own) {
+    vf x[4], block;
+    vi label;
+    for (int g = 0; g < FX_NI; g++, p += FX_VF * stride, labels += FX_VF) {
+        ptrdiff_t j = 0;
+        const char *ahead = p + FX_PREFETCH;
+        s[g] = lo[g] = own[g] = block = vf_splat(0);
+        label = (vi)vf_load(labels);
+        for (; j + 4 <= n; j += 4) {
+            fx_quad(p + 4 * j, stride, x);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
+            ahead += FX_VF * 16;
+            block += fx_quad_sum(x, label, &own[g]);
+            label -= 4;
+            if (j % 8 == 4) {
+                fx_add_block(block, &s[g], &lo[g]);
+                block = vf_splat(0);
+            }
+        }
+        if (j < n) {
+            fx_last_quad(p, stride, n, x);
+            fx_prefetch(ahead);
+            block += fx_quad_sum(x, label, &own[g]);
+        }
+        if (n < 8) s[g] = block;
+        else if (n % 8) fx_add_block(block, &s[g], &lo[g]);
+    }
+}
+
+/* the same for two and three classes: no term is worked out for the label */
+FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, vf *lo, vf *own) {
+    vf x[4], a[FX_NI], b[FX_NI];
+    for (int g = 0; g < FX_NI; g++) {
+        vi label = (vi)vf_load(labels + g * FX_VF), first = label == 0;
+        if (n == 2) {
+            fx_twos(p + g * FX_VF * 8, x);
+            own[g] = vf_where(first, x[0], x[1]);
+            a[g] = vf_where(first, x[1], x[0]);
+        } else {
+            vi last = label == 2;
+            fx_threes(p + g * FX_VF * 12, x);
+            own[g] = vf_where(first, x[0], vf_where(last, x[2], x[1]));
+            a[g] = vf_where(first, x[1], x[0]);
+            b[g] = vf_where(last, x[1], x[2]);
+        }
+        fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH);
+        if (FX_VF * 4 * n > 64) fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH + 64);
+        lo[g] = vf_splat(0);
+    }
+    vf_terms(a, s);
+    if (n == 2) return;
+    vf_terms(b, b);
+    for (int g = 0; g < FX_NI; g++) s[g] += b[g];
+}
+
+/* ---- FX_BATCH rows that lie side by side: classes j to j + n of them, added to s + lo; j is a multiple of 8. One vector
+   after the other, the classes of a few lines from the first cache (the vectors side by side: 1.7 times the time). ---- */
+FX_INLINE void fx_sums_down(
+    const char *p, ptrdiff_t stride, int kind, ptrdiff_t size, ptrdiff_t j, ptrdiff_t n, const int32_t *labels,
+    vf *s, vf *lo, vf *own
+) {
+    vf x[4], block, none = vf_splat(-INFINITY);
+    for (int g = 0; g < FX_NI; g++, p += FX_VF * size, labels += FX_VF) {
+        vi label = (vi)vf_load(labels) - (int32_t)j;
+        const char *q = p;
+        vf s_ = s[g], lo_ = lo[g], own_ = own[g];
+        int lines = g * FX_VF * size % 64 == 0;
+        ptrdiff_t k = 0;
+        block = vf_splat(0);
+        for (; k + 4 <= n; k += 4, q += 4 * stride) {
+            for (int i = 0; i < 4; i++) x[i] = vf_load_kind(q + i * stride, kind);
+            if (lines)
+                for (int i = 0; i < 4; i++) fx_prefetch(q + i * stride + FX_BATCH * size);
+            block += fx_quad_sum(x, label, &own_);
+            label -= 4;
+            if (k % 8 == 4) {
+                fx_add_block(block, &s_, &lo_);
+                block = vf_splat(0);
+            }
+        }
+        if (k < n) {
+            for (int i = 0; i < 4; i++) x[i] = k + i < n ? vf_load_kind(q + i * stride, kind) : none;
+            block += fx_quad_sum(x, label, &own_);
+        }
+        if (n % 8) fx_add_block(block, &s_, &lo_);
+        s[g] = s_;
+        lo[g] = lo_;
+        own[g] = own_;
+    }
+}
+
+/* ---- the class of the largest logit, the first of equals, -1 for none above -inf; a NaN is looked over ---- */
+FX_INLINE void fx_quad_tops(const vf *x, ptrdiff_t j, vf *top, vi *best) {
+    for (int k = 0; k < 4; k++) {
+        *best = (vi)vf_where((vi)(x[k] > *top), (vf)((vi){0} + (int32_t)(j + k)), (vf)*best);
+        *top = vf_max(x[k], *top);
+    }
+}
+FX_INLINE void fx_tops_across(const char *p, ptrdiff_t stride, ptrdiff_t n, int32_t *best) {
+    vf x[4];
+    for (int g = 0; g < FX_NI; g++, p += FX_VF * stride, best += FX_VF) {
+        vf top = vf_splat(-INFINITY);
+        vi at = (vi){0} - 1;
+        x[2] = x[3] = top;
+        if (n == 2) fx_twos(p, x);
+        if (n == 3) fx_threes(p, x);
+        if (n < 4) fx_quad_tops(x, 0, &top, &at);
+        for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
+            fx_quad(p + 4 * j, stride, x);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(p + 4 * j * FX_VF + FX_PREFETCH + i);
+            fx_quad_tops(x, j, &top, &at);
+        }
+        if (n > 4 && n % 4) {
+            fx_last_quad(p, stride, n, x);
+            fx_quad_tops(x, n - n % 4, &top, &at);
+        }
+        vf_store(best, (vf)at);
+    }
+}
+FX_INLINE void fx_tops_down(
+    const char *p, ptrdiff_t stride, int kind, ptrdiff_t size, ptrdiff_t j, ptrdiff_t n, vf *top, int32_t *best
+) {
+    for (ptrdiff_t k = 0; k < n; k++, p += stride) {
+        for (int line = 0; line < FX_BATCH * size; line += 64) fx_prefetch(p + FX_BATCH * size + line);
+        for (int g = 0; g < FX_NI; g++) {
+            vf x = vf_load_kind(p + g * FX_VF * size, kind), at = vf_load(best + g * FX_VF);
+            at = vf_where((vi)(x > top[g]), (vf)((vi){0} + (int32_t)(j + k)), at);
+            vf_store(best + g * FX_VF, at);
+            top[g] = vf_max(x, top[g]);
+        }
+    }
+}
+
+/* ---- s + lo and own to results; `ok` where they are ----
+   With `lse` the result is own + loss, with one rounding at the end. rest (or NULL): loss = out's main part e log 2 and
+   what is added to it, unrounded: for those who want more than float32. */
+FX_INLINE void fx_quick_finish(const vf *s, const vf *lo, const vf *own, int lse, vf *out, vf *main_part, vf *rest, vi *ok) {
+    vf x[FX_NI], t[FX_NI], n[FX_NI], r[FX_NI], q[FX_NI], y[FX_NI], u[FX_NI], f[FX_NI], e[FX_NI], z[FX_NI];
+    vi top[FX_NI];
+    const vf magic = vf_splat(FX_MAGIC_F + 127.0f);
+    /* e^-own = (1 + q) 2^n; with n comes the n of the sum's largest term, whose n lo is still in the sum (simd.h) */
+    FX_EACH(x, vf_min(vf_splat(87.0f), vf_max(vf_splat(-87.0f), -own[v])));
+    FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
+    FX_EACH(n, t[v] - magic);
+    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    if (FX_FMA) {
+        FX_EACH(n, n[v] + __builtin_convertvector(((vi)s[v] >> 23) - 127, vf));
+        FX_EACH(q, vf_exp_tail(r[v]));
+        FX_EACH(q, vf_fma(q[v], r[v], vf_splat(1.0f)) * r[v]);
+        FX_EACH(q, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), q[v])); /* n lo is small: below 3e-7 */
+    } else {
+        FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+        FX_EACH(q, vf_exp_tail(r[v]));
+        FX_EACH(q, r[v] + r[v] * r[v] * q[v]);
+    }
+    /* (s + lo) (1 + q) as a sum and what it lost, which for y near 0 is not small */
+    FX_EACH(z, vf_fma(s[v], q[v], vf_fma(lo[v], q[v], lo[v])));
+    FX_EACH(y, s[v] + z[v]);
+    FX_EACH(z, (z[v] - (y[v] - s[v])) * vf_scale(t[v]));
+    FX_EACH(y, y[v] * vf_scale(t[v]));
+    for (int v = 0; v < FX_NI; v++)
+        ok[v] = (vi)(x[v] == -own[v]) & (vi)(s[v] >= 1e-24f) & (vi)(s[v] <= 1e36f) & (vi)(y[v] >= 1e-30f) &
+                (vi)(y[v] <= 1e36f);
+    /* log1p y: u = 1 + y = (1 + f) 2^e, what that sum lost goes to f; near 0 f is y itself (vmath.h) */
+    FX_EACH(u, 1.0f + y[v]);
+    FX_EACH(top, (((vi)u[v] - 0x3f3504f3) >> 23));
+    FX_EACH(e, __builtin_convertvector(top[v], vf));
+    FX_EACH(top, (top[v] << 23));
+    FX_EACH(f, (vf)((vi)u[v] - top[v]) - 1.0f);
+    FX_EACH(f, vf_fma(z[v] + (y[v] - (u[v] - 1.0f)), (vf)(0x3f800000 - top[v]), f[v]));
+    FX_EACH(z, (vf)((vi)(y[v] < 0.4142f) & (vi)z[v]));
+    FX_EACH(f, vf_where((vi)(y[v] < 0.4142f), y[v], f[v]));
+    vf_log_tail(f, q);
+    FX_EACH(q, f[v] + (vf_fma(e[v], vf_splat(FX_LN2_REST_F), q[v]) + z[v]));
+    FX_EACH(e, e[v] * FX_LN2_15); /* exact */
+    if (rest)
+        for (int v = 0; v < FX_NI; v++) main_part[v] = e[v], rest[v] = q[v];
+    if (lse) {
+        FX_EACH(t, own[v] + e[v]);
+        FX_EACH(q, q[v] + vf_lost(own[v], e[v], t[v]));
+        FX_EACH(out, t[v] + q[v]);
+    } else
+        FX_EACH(out, e[v] + q[v]);
+}
+FX_INLINE int fx_all(const vi *ok) { /* whether all lanes are set */
+    vi all = ok[0];
+    for (int v = 1; v < FX_NI; v++) all &= ok[v];
+    return !vi_any(~all);
+}
+
+#endif

@@ -1,0 +1,144 @@
+# Rows of float32 and smaller, lanes being rows, to float32 losses and log-sum-exps: FX_BATCH of them at a time, as quick.h
+# has it; for a log-sum-exp the largest logit stands in the label's place. Rows that are out of the ordinary are marked
+# and left to others (pixeljob.pxi).
+
+cdef extern from "quick.h" nogil:
+    enum: FX_BATCH
+    void fx_sums_across(const char *, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *)
+    void fx_sums_few(const char *, int, const int32_t *, vf *, vf *, vf *)
+    void fx_sums_down(
+        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
+    )
+    void fx_tops_across(const char *, Py_ssize_t, Py_ssize_t, int32_t *)
+    void fx_tops_down(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, vf *, int32_t *)
+    void fx_quick_finish(const vf *, const vf *, const vf *, int, vf *, vf *, vf *, vi *)
+    bint fx_all(const vi *)
+
+cdef enum:
+    MOST_TOPS = 256        # classes: rows are read twice for their largest logit, the second time from cache
+
+# results of up to FX_PIXELS rows; a batch may end behind the last one
+cdef struct Quick:
+    int32_t labels[FX_PIXELS + FX_BATCH]     # in, for losses; for log-sum-exps the first class of the largest logit
+    float values[FX_PIXELS + FX_BATCH]
+    float main[FX_PIXELS + FX_BATCH]         # with `exact`: the loss is main + rest, unrounded
+    float rest[FX_PIXELS + FX_BATCH]
+    int32_t ok[FX_PIXELS + FX_BATCH]         # -1, or 0 where nothing above holds
+
+
+cdef inline void widen(const char *x, int kind, Py_ssize_t n, float *out) noexcept nogil:
+    """n contiguous elements of 16 bits to float32."""
+    cdef Py_ssize_t i
+    for i in range(n // FX_VF):
+        fx_prefetch(x + i * FX_VF * 2 + FX_PREFETCH)
+        vf_store(out + i * FX_VF, load(x + i * FX_VF * 2, kind, vf_splat(0)))
+    for i in range(n // FX_VF * FX_VF, n):
+        out[i] = <float>load_one(x + 2 * i, kind)
+
+
+cdef inline void gather_lanes(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows, float *out
+) noexcept nogil:
+    """Rows anywhere into columns: out (n, FX_BATCH), 0 behind the last row."""
+    cdef Py_ssize_t i, j
+    for j in range(n):
+        for i in range(FX_BATCH):
+            out[j * FX_BATCH + i] = (
+                <float>load_one(x + j * class_stride + i * row_stride, kind) if i < rows else <float>0.0
+            )
+
+
+cdef inline void quick_sums(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
+) noexcept nogil:
+    """Sums of a batch of rows, their labels' terms left out, and the labels' logits."""
+    cdef float room[NARROW * FX_BATCH]
+    cdef vf top[FX_NI]
+    cdef Py_ssize_t i, j, some, size = itemsize(kind)
+    cdef bint full = rows == FX_BATCH
+    if full and class_stride == size and n <= NARROW and (n >= 4 or row_stride == n * size):
+        if kind != F32:
+            if row_stride == n * size:
+                widen(x, kind, n * FX_BATCH, room)
+            else:
+                for i in range(FX_BATCH):
+                    widen(x + i * row_stride, kind, n, room + i * n)
+            x = <const char *>room
+            row_stride = 4 * n
+        if lse:
+            fx_tops_across(x, row_stride, n, labels)
+        if n == 2:
+            fx_sums_few(x, 2, labels, s, lo, own)
+        elif n == 3:
+            fx_sums_few(x, 3, labels, s, lo, own)
+        else:
+            fx_sums_across(x, row_stride, n, labels, s, lo, own)
+        return
+    for i in range(FX_NI):
+        s[i] = lo[i] = own[i] = vf_splat(0)
+        top[i] = vf_splat(-INFINITY)
+    full = full and row_stride == size
+    if lse:
+        memset(labels, 255, 4 * FX_BATCH)
+        if full:
+            fx_tops_down(x, class_stride, kind, size, 0, n, top, labels)
+        else:
+            for i in range((n + NARROW - 1) // NARROW):
+                j = i * NARROW
+                some = min(<Py_ssize_t>NARROW, n - j)
+                gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
+                fx_tops_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, top, labels)
+    for i in range((n + NARROW - 1) // NARROW):
+        j = i * NARROW
+        some = min(<Py_ssize_t>NARROW, n - j)
+        if full:
+            fx_sums_down(x + j * class_stride, class_stride, kind, size, j, some, labels, s, lo, own)
+        else:
+            gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
+            fx_sums_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, labels, s, lo, own)
+
+
+cdef inline Py_ssize_t quick_rows(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    bint lse, bint exact, Quick *out,
+) noexcept nogil:
+    """Up to FX_PIXELS rows; give the number of batches that leave something to do."""
+    cdef vf s[FX_NI]
+    cdef vf lo[FX_NI]
+    cdef vf own[FX_NI]
+    cdef vf y[FX_NI]
+    cdef vf a[FX_NI]
+    cdef vf b[FX_NI]
+    cdef vi ok[FX_NI]
+    cdef Py_ssize_t i, k, v, left = 0
+    for k in range((rows + FX_BATCH - 1) // FX_BATCH):
+        # the last batch goes back over rows that are done
+        i = max(<Py_ssize_t>0, min(k * FX_BATCH, rows - FX_BATCH))
+        quick_sums(
+            x + i * row_stride, kind, class_stride, row_stride, n, min(<Py_ssize_t>FX_BATCH, rows), lse,
+            &out.labels[i], s, lo, own,
+        )
+        if exact:
+            fx_quick_finish(s, lo, own, False, y, a, b, ok)
+        else:
+            fx_quick_finish(s, lo, own, lse, y, NULL, NULL, ok)
+        for v in range(FX_NI):
+            vf_store(&out.values[i + v * FX_VF], y[v])
+            vf_store(&out.ok[i + v * FX_VF], <vf>ok[v])
+            if exact:
+                vf_store(&out.main[i + v * FX_VF], a[v])
+                vf_store(&out.rest[i + v * FX_VF], b[v])
+        left += not fx_all(ok)
+    return left
+
+
+cdef Py_ssize_t any_quick_rows(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    bint lse, bint exact, Quick *out,
+) noexcept nogil:
+    if kind == F32:
+        return quick_rows(x, F32, class_stride, row_stride, n, rows, lse, exact, out)
+    if kind == F16:
+        return quick_rows(x, F16, class_stride, row_stride, n, rows, lse, exact, out)
+    return quick_rows(x, BF16, class_stride, row_stride, n, rows, lse, exact, out)

@@ -1,0 +1,62 @@
+"""Rows of few classes, and strided ones, to float32 results: where a row lies in memory changes no bit."""
+
+from math import fsum
+
+import numpy as np
+import pytest
+from layouts import same_bits
+
+import fastxent as fx
+
+N = 301
+
+
+def rows(c, dtype):
+    """Among ordinary rows those that only the kernel with references, and only the one of single rows, can do."""
+    rng = np.random.default_rng(c)
+    x = 4 * rng.standard_normal((N, c))
+    x[7::40] += 500
+    x[11::40] -= 200
+    x[13::40, 0], x[17::40, -1], x[19::40], x[23::40, : c // 2] = np.nan, np.inf, -np.inf, -np.inf
+    x[29::40, -1] += 60
+    x[31::40] = 0.5
+    return x.astype(dtype), rng.integers(0, c, N)
+
+
+def results(x, y, axis=1):
+    y = np.where(np.arange(N) % 9 == 4, -100, y)  # some that do not count
+    losses = fx.cross_entropy(x, y.reshape(np.delete(x.shape, axis)), reduction="none")
+    return losses.ravel(), fx.logsumexp(x, axis=axis).ravel()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("c", [2, 3, 4, 5, 7, 19, 100, 128])
+def test_rows_apart(level, c, dtype):
+    x, y = rows(c, dtype)
+    wide = np.zeros((N, c + 3), dtype)
+    wide[:, 1 : c + 1] = x
+    for other in (wide[:, 1 : c + 1], x[::-1].copy()[::-1]):
+        for want, got in zip(results(x, y), results(other, y), strict=True):
+            assert same_bits(want, got)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("c", [2, 3, 5, 19, 129, 300])
+def test_strided_rows_apart(level, c, dtype):
+    x, y = rows(c, dtype)
+    planes = np.ascontiguousarray(x.T)[None]
+    gaps = np.zeros((1, c, 2 * N), dtype)
+    gaps[:, :, ::2] = planes
+    short = np.ascontiguousarray(x.reshape(43, 7, c).swapaxes(1, 2))  # lines of 7 pixels
+    want = results(planes, y)
+    for other in (gaps[:, :, ::2], short):
+        for one, two in zip(want, results(other, y), strict=True):
+            assert same_bits(one, two)
+
+
+@pytest.mark.parametrize("c", [2, 3, 10, 100])
+def test_an_evaluation_has_the_losses_of_cross_entropy(level, c):
+    x, y = rows(c, "float32")
+    loss = fx.cross_entropy(x, y, reduction="none")
+    some = np.isfinite(loss)
+    assert fx.evaluate(x[some], y[some]).cross_entropy == fsum(loss[some].tolist()) / some.sum()
