@@ -50,6 +50,16 @@ def test_pickled_in_the_middle_of_reading(save, tmp_path):
     source.close(), other.close()
 
 
+def test_a_name_of_several_lines(tmp_path):
+    """Spelt out in what is said of it (found by tools/fuzz_sources.py)."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a\nb\x1b[2J.npy", b"no array")
+    with pytest.raises(FormatError, match=r"x\.npz:a\\nb\\x1b\[2J: no \.npy header at byte 0") as caught:
+        open_logits(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_dishonest_archives(tmp_path):
     path = tmp_path / "x.npz"
 

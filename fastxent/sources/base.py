@@ -28,8 +28,15 @@ _SAMPLES = 8
 _SAMPLE_BYTES = 4096
 
 
+# what breaks a line or acts on a terminal, in a name that a file gives a member, spelt out
+_SPELT = {c: chr(c).encode("unicode_escape").decode() for c in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
 class FormatError(ValueError):
-    """A file that cannot be read as what it claims to be; names the file and, where it can, the byte."""
+    """A file that cannot be read as what it claims to be; names the file and, where it can, the byte. One line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.translate(_SPELT))
 
 
 @dataclass(frozen=True, slots=True)
