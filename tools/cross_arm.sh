@@ -12,6 +12,7 @@ set -euo pipefail
 folder=$(mkdir -p "$1" && cd "$1" && pwd) bits=$(realpath "$2")
 shift 2
 cd "$(dirname "$0")/.."
+tools=$PWD/tools
 python=${PYTHON:-python3}
 root=$folder/root packages=$folder/packages
 version=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -45,6 +46,7 @@ cp -r fastxent setup.py pyproject.toml README.md LICENSE "$folder/build"
 export PYTHONPATH=$folder/build:$packages QEMU_LD_PREFIX=$root FASTXENT_NUM_THREADS=${FASTXENT_NUM_THREADS:-2}
 export PYTHONHOME=$root/usr
 unset FASTXENT_LEVEL
+cd "$folder" # not the source tree, whose package would be imported instead
 emulated() { qemu-aarch64 "$root/usr/bin/python$version" "$@"; }
 emulated -c 'import fastxent; fastxent.show_config()'
-emulated tools/bits.py compare "$bits" "$@"
+emulated "$tools/bits.py" compare "$bits" "$@"
