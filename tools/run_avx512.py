@@ -90,8 +90,8 @@ def initial_file_system(root: Path, files: set[Path], environment: dict[str, str
     (root / "init").chmod(0o755)
 
 
-# Bochs 2.7 and Linux count the size of the compacted XSAVE area differently, whereupon Linux gives up all of AVX: noxsaves
-# alone does not help (tried), for XSAVEC is compacted, too; clearcpuid=xsavec was not tried yet
+# Bochs 2.7 and Linux count the size of the compacted XSAVE area differently, whereupon Linux gives up all of AVX:
+# noxsaves alone does not help (tried), for XSAVEC is compacted, too; clearcpuid=xsavec was not tried yet
 APPEND = "initrd=/initrd console=ttyS0 mitigations=off nokaslr audit=0 no_timer_check noxsaves clearcpuid=xsavec"
 
 
