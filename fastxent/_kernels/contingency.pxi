@@ -14,6 +14,7 @@ from cython.parallel cimport threadid
 cdef enum:
     PAIR_CHUNK = 2048  # labels that are checked together; their buffers are 16 KB of stack
     PAIR_COPIES = 4
+    FEW_CELLS = 1024   # whose copies are on the stack
 
 # the two arrays of a Counting
 cdef enum:
@@ -95,30 +96,84 @@ cdef uint64_t gather_labels(
     return max(largest, <uint64_t>0x80000000u)
 
 
-cdef void count_chunk(const Counting *job, Py_ssize_t chunk, int thread, uint64_t *tops) noexcept nogil:
-    """Count a chunk, or nothing of it where a label is outside the table; `tops` are its largest labels."""
-    cdef uint32_t x[PAIR_CHUNK]
+cdef Py_ssize_t cells_of(const Counting *job, Py_ssize_t chunk, uint32_t *cells, uint64_t *tops) noexcept nogil:
+    """The cells of a chunk's pairs; their number, 0 where a label is outside the table; `tops` are its largest labels."""
     cdef uint32_t y[PAIR_CHUNK]
     cdef Py_ssize_t start = chunk * PAIR_CHUNK, n = min(PAIR_CHUNK, job.layout.rows - start), i
     cdef uint32_t columns = <uint32_t>job.limits[PAIR_Y]
-    cdef uint32_t *counters = job.counters + thread * job.copies * job.room
-    tops[PAIR_X] = gather_labels(job, PAIR_X, start, n, x)
+    tops[PAIR_X] = gather_labels(job, PAIR_X, start, n, cells)
     tops[PAIR_Y] = gather_labels(job, PAIR_Y, start, n, y)
     if tops[PAIR_X] >= job.limits[PAIR_X] or tops[PAIR_Y] >= job.limits[PAIR_Y]:
-        return
+        return 0
     for i in range(n):
-        x[i] = x[i] * columns + y[i]
-    i = 0
-    if job.copies == PAIR_COPIES:
-        while i + PAIR_COPIES <= n:
-            counters[x[i]] += 1
-            counters[job.room + x[i + 1]] += 1
-            counters[2 * job.room + x[i + 2]] += 1
-            counters[3 * job.room + x[i + 3]] += 1
-            i += PAIR_COPIES
+        cells[i] = cells[i] * columns + y[i]
+    return n
+
+
+cdef inline void count_cells(
+    const uint32_t *cells, Py_ssize_t n, uint32_t *counters, Py_ssize_t room, Py_ssize_t copies,
+    const char *ahead_x, const char *ahead_y, Py_ssize_t ahead,   # bytes of each that are fetched meanwhile
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, k
+    while i + 8 <= n:
+        if i * 8 < ahead:
+            fx_prefetch(ahead_x + i * 8)
+            fx_prefetch(ahead_y + i * 8)
+        if copies == PAIR_COPIES:
+            for k in range(8):
+                counters[k % PAIR_COPIES * room + cells[i + k]] += 1
+        else:
+            for k in range(8):
+                counters[cells[i + k]] += 1
+        i += 8
     while i < n:
-        counters[x[i]] += 1
+        counters[cells[i]] += 1
         i += 1
+
+
+cdef void count_chunk(const Counting *job, Py_ssize_t chunk, int thread, uint64_t *tops) noexcept nogil:
+    """Count a chunk, or nothing of it where a label is outside the table; `tops` are its largest labels."""
+    cdef uint32_t cells[PAIR_CHUNK]
+    cdef Py_ssize_t n = cells_of(job, chunk, cells, tops), next_ = (chunk + 1) * PAIR_CHUNK, ahead = 0
+    cdef const char *x = NULL
+    cdef const char *y = NULL
+    cdef uint32_t *counters
+    if job.layout.axes == 1 and next_ + PAIR_CHUNK <= job.layout.rows:
+        # the next chunk, where both arrays lie as one
+        ahead = PAIR_CHUNK * min(magnitude(job.layout.strides[PAIR_X][0]), magnitude(job.layout.strides[PAIR_Y][0]))
+        x = job.labels[PAIR_X] + next_ * job.layout.strides[PAIR_X][0]
+        y = job.labels[PAIR_Y] + next_ * job.layout.strides[PAIR_Y][0]
+    counters = job.counters + thread * job.copies * job.room
+    if job.copies == PAIR_COPIES:
+        count_cells(cells, n, counters, job.room, PAIR_COPIES, x, y, ahead)
+    else:
+        count_cells(cells, n, counters, job.room, 1, x, y, ahead)
+
+
+cdef bint count_few(const Counting *job, int64_t *table, uint64_t *tops) noexcept nogil:
+    """Count all pairs, in this thread; False, and `tops` the largest labels, where one is outside the table."""
+    cdef uint32_t cells[PAIR_CHUNK]
+    cdef uint32_t counters[PAIR_COPIES * FEW_CELLS]
+    cdef uint64_t some[2]
+    cdef Py_ssize_t chunk, n, i, room = <Py_ssize_t>(job.limits[PAIR_X] * job.limits[PAIR_Y])
+    cdef bint inside = True, copies = room <= FEW_CELLS and job.layout.rows >= PAIR_COPIES * room
+    tops[PAIR_X] = tops[PAIR_Y] = 0
+    if copies:
+        memset(counters, 0, PAIR_COPIES * room * 4)
+    for chunk in range((job.layout.rows + PAIR_CHUNK - 1) // PAIR_CHUNK):
+        n = cells_of(job, chunk, cells, some)
+        inside = inside and n > 0
+        tops[PAIR_X] = max(tops[PAIR_X], some[PAIR_X])
+        tops[PAIR_Y] = max(tops[PAIR_Y], some[PAIR_Y])
+        if copies:
+            count_cells(cells, n, counters, room, PAIR_COPIES, NULL, NULL, 0)
+        else:
+            for i in range(n):
+                table[cells[i]] += 1
+    if copies:
+        for i in range(room):
+            table[i] += <int64_t>counters[i] + counters[room + i] + counters[2 * room + i] + counters[3 * room + i]
+    return inside
 
 
 cdef class LabelPairs:
@@ -172,6 +227,39 @@ cdef class LabelPairs:
     def chunks(self):
         """Number of chunks, of `pair_chunk` labels but for the last."""
         return (self.job.layout.rows + PAIR_CHUNK - 1) // PAIR_CHUNK
+
+    def tops(self):
+        """The largest label of x and of y, a negative one as 2^64 more; of at least one label."""
+        cdef Counting job = self.job
+        cdef uint32_t unused[PAIR_CHUNK]
+        cdef uint64_t largest[2]
+        cdef Py_ssize_t start, chunk
+        cdef int a
+        largest[PAIR_X] = largest[PAIR_Y] = 0
+        with nogil:
+            for chunk in range((job.layout.rows + PAIR_CHUNK - 1) // PAIR_CHUNK):
+                start = chunk * PAIR_CHUNK
+                for a in range(2):
+                    largest[a] = max(
+                        largest[a], gather_labels(&job, a, start, min(PAIR_CHUNK, job.layout.rows - start), unused)
+                    )
+        return largest[PAIR_X], largest[PAIR_Y]
+
+    def count_few(self, int64_t[:, ::1] table):
+        """Add all pairs to a table, in one thread: not many, for no signal is looked at meanwhile.
+
+        Gives None, or the largest labels, as `tops`, where one is outside the table.
+        """
+        cdef Counting job = self.job
+        cdef uint64_t largest[2]
+        cdef bint inside
+        if not (table.shape[0] <= 1 << 31 and table.shape[1] <= 1 << 31 and table.shape[0] * table.shape[1] <= 1 << 31):
+            raise ValueError("table too large")
+        job.limits[PAIR_X] = table.shape[0]
+        job.limits[PAIR_Y] = table.shape[1]
+        with nogil:
+            inside = count_few(&job, &table[0, 0] if job.limits[PAIR_X] * job.limits[PAIR_Y] else NULL, largest)
+        return None if inside else (largest[PAIR_X], largest[PAIR_Y])
 
     def count(
         self, const int64_t[::1] chunks, Py_ssize_t rows, Py_ssize_t columns, uint32_t[:, :, ::1] counters,

@@ -126,19 +126,41 @@ def _blocks(chunks: int) -> Iterator[NDArray[np.int64]]:
 def count_dense(x: Labels, y: Labels, shape: Shape | None, most: int = DENSE_CELLS) -> NDArray[np.int64]:
     """Count into a table of at most `most` cells; without a shape it grows when a larger label comes."""
     pairs = kernels.LabelPairs(x.array, x.code, y.array, y.code)
+    if x.array.size < SERIAL_LABELS:
+        return _count_few(pairs, x, y, shape, most)
     counter = _Counter((FIRST_CLASSES, FIRST_CLASSES) if shape is None else shape, x.array.size, most)
     for block in _blocks(pairs.chunks):
         while (block := counter.count(pairs, block)).size:
-            for labels, largest, name, axis in zip((x, y), counter.largest, "xy", (0, 1), strict=True):
-                # the kernel gives a negative label as 2^64 more
-                negative = largest >= 1 << 63 and labels.array.dtype.kind == "i"
-                if negative or (shape is not None and largest >= shape[axis]):
-                    raise bad_label(labels, 0, None if shape is None else shape[axis], name)
+            _check_labels(x, y, counter.largest, shape)
             counter.grow((counter.largest[0] + 1, counter.largest[1] + 1))
     counter.flush()
     if shape is None:
         return np.ascontiguousarray(counter.total[: counter.largest[0] + 1, : counter.largest[1] + 1])
     return counter.total
+
+
+def _check_labels(x: Labels, y: Labels, largest: tuple[int, int], shape: Shape | None) -> None:
+    """Refuse a negative label, which the kernel gives as 2^64 more, and one outside the table that is wanted."""
+    for labels, top, name, axis in zip((x, y), largest, "xy", (0, 1), strict=True):
+        if (top >= 1 << 63 and labels.array.dtype.kind == "i") or (shape is not None and top >= shape[axis]):
+            raise bad_label(labels, 0, None if shape is None else shape[axis], name)
+
+
+def _count_few(pairs: Any, x: Labels, y: Labels, shape: Shape | None, most: int) -> NDArray[np.int64]:
+    """So few labels that they are counted in one call; of unknown shape, they are looked through for it first."""
+    size = shape
+    if size is None:
+        size = (0, 0)
+        if x.array.size:
+            largest = pairs.tops()
+            _check_labels(x, y, largest, None)
+            size = (largest[0] + 1, largest[1] + 1)
+    _check_cells(size, most)
+    table = np.zeros(size, np.int64)
+    outside = pairs.count_few(table)
+    if outside is not None:
+        _check_labels(x, y, outside, size if shape is None else shape)
+    return table
 
 
 def count_sparse(
