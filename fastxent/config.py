@@ -55,7 +55,7 @@ def config() -> dict[str, str | int | list[str]]:
         "python": f"{platform.python_version()} {platform.python_implementation()}",
         "numpy": np.__version__,
         "system": " ".join(w for w in (platform.system(), platform.machine(), platform.release(), _libc()) if w),
-        "cpu": machine.cpu_name() or platform.processor(),
+        "cpu": machine.cpu_name() or platform.processor() or "unknown",
         "level": _dispatch.level,
         "levels_built": list(_dispatch.built_levels()),
         "levels_usable": list(_dispatch.usable_levels()),
