@@ -73,9 +73,9 @@ def report(name: str, p: list[float], error: Function, a: mp.mpf, b: mp.mpf) -> 
         print(f"    q{k} = {c!r}  ({c.hex()})")
 
 
-def exponential(degree: int, single: bool) -> None:
-    """e^r = 1 + r + r^2 q(r) on |r| <= ln2 / 2, with a little room for the rounding of the reduction."""
-    b = mp.log(2) / 2 * mp.mpf("1.001")
+def exponential(degree: int, single: bool, steps: int = 1) -> None:
+    """e^r = 1 + r + r^2 q(r) on |r| <= ln2 / 2 / steps, with a little room for the rounding of the reduction."""
+    b = mp.log(2) / 2 / steps * mp.mpf("1.001" if steps == 1 else "1.01")
 
     def tail(r: mp.mpf) -> mp.mpf:
         if abs(r) < mp.mpf(10) ** -12:
@@ -85,7 +85,7 @@ def exponential(degree: int, single: bool) -> None:
     # the weight r^2 would vanish at 0, where Remez needs a finite level: keep it above a floor
     q = rounded(remez(tail, lambda r: max(r**2, b**2 / 400) / mp.exp(r), degree - 2, -b, b), single)
     report(
-        f"exp, degree {degree}, {'float32' if single else 'float64'}",
+        f"exp, degree {degree}, {'float32' if single else 'float64'}, {steps} steps a binade",
         q,
         lambda r: (1 + r + r**2 * horner([mp.mpf(c) for c in q], r)) / mp.exp(r) - 1,
         -b,
@@ -156,6 +156,7 @@ def artanh(terms: int, single: bool) -> None:
 
 if __name__ == "__main__":
     exponential(5, True)
+    exponential(4, True, 4)
     exponential(6, True)
     exponential(7, False)
     exponential(11, False)

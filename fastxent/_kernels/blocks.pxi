@@ -54,21 +54,23 @@ cdef inline double scan_block(
             store(edge + 128 + v * sizeof(vec), behind)
         for v in range(FX_NV):
             thresholds[FX_NV + v] = load(edge + 128 - lane * (128 // lanes) + v * sizeof(vec), native(like), like)
-    i = -length_of_run
-    while i + length_of_run < n:
-        i += length_of_run
-        length = min(length_of_run, n - i)
+    i = 0
+    while i < n:
+        length = length_of_run
         # blocks and runs are whole groups, so the label's lane is the same counted from any of them
         v = (hole - i) // lanes if hole >= i else -1
-        if stride == size:
-            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
-            if is_plain(&run):
-                scan_run(&run, True, NULL, NULL, kind, &top, count, v, thresholds, above)
-            else:
-                scan_run(&run, False, hole_copy, tail_copy, kind, &top, count, v, thresholds, above)
-        else:
+        if stride != size:
+            length = min(length, n - i)
             gather_run(x + i * stride, kind, stride, length, hole - i, 0.0, &run, <char *>buffer, like)
             scan_run(&run, True, NULL, NULL, native(like), &top, count, v, thresholds, above)
+        elif is_whole(n - i, hole - i, like):
+            whole_run(x + i * size, &run)
+            scan_run(&run, True, NULL, NULL, kind, &top, count, v, thresholds, above)
+        else:
+            length = min(length, n - i)
+            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
+            scan_run(&run, False, hole_copy, tail_copy, kind, &top, count, v, thresholds, above)
+        i += length
     return top_lane(top)
 
 
@@ -84,30 +86,34 @@ cdef inline double sum_block(
     cdef char tail_copy[128]
     cdef Py_ssize_t length_of_run = run_length(like), size = itemsize(kind), i, length
     cdef Py_ssize_t ahead = FX_BLOCK * length_of_run * size
-    cdef vec floor_ = floor_of(c, like)
-    cdef vec magic = magic_of(c, like)
+    cdef vec floor_ = sum_floor_of(c, like)
+    cdef vec magic = sum_magic_of(c, like)
     cdef vec top = floor_
     cdef vec ref_ = splat(ref, like)
     cdef Run run
-    i = -length_of_run
-    while i + length_of_run < n:
-        i += length_of_run
-        length = min(length_of_run, n - i)
+    i = 0
+    while i < n:
+        length = length_of_run
         if stride == size and not far:
-            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
-            if moments:
-                if is_plain(&run):
+            if is_whole(n - i, hole - i, like):
+                whole_run(x + i * size, &run)
+                if moments:
                     moments_run(&run, True, NULL, NULL, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
                 else:
-                    moments_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
-            elif is_plain(&run):
-                sum_run(&run, True, NULL, NULL, kind, floor_, magic, &top, hi, lo)
+                    sum_run(&run, True, NULL, NULL, kind, floor_, magic, &top, hi, lo)
             else:
-                sum_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, &top, hi, lo)
-            continue
-        gather_run(x + i * stride, kind, stride, length, hole - i, shift, &run, <char *>buffer, like)
-        if moments:
-            moments_run(&run, True, NULL, NULL, native(like), floor_, magic, ref_, hi, lo, w, q, 0)
+                length = min(length, n - i)
+                lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
+                if moments:
+                    moments_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
+                else:
+                    sum_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, &top, hi, lo)
         else:
-            sum_run(&run, True, NULL, NULL, native(like), floor_, magic, &top, hi, lo)
+            length = min(length, n - i)
+            gather_run(x + i * stride, kind, stride, length, hole - i, shift, &run, <char *>buffer, like)
+            if moments:
+                moments_run(&run, True, NULL, NULL, native(like), floor_, magic, ref_, hi, lo, w, q, 0)
+            else:
+                sum_run(&run, True, NULL, NULL, native(like), floor_, magic, &top, hi, lo)
+        i += length
     return top_lane(top)

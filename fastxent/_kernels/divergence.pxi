@@ -85,13 +85,13 @@ cdef inline void spread_run(
     double *hi, double *lo,  # in, out: s as sum_run adds it (`partial`)
 ) noexcept nogil:
     cdef vec acc[3 * FX_NH]
-    cdef vec plain[FX_NV]
+    cdef vec plain[FX_NV]     # two parts
     cdef vec a[FX_NI]
     cdef vec x[FX_NI]
     cdef vec e[FX_NI]
     cdef vec scale[FX_NI]
     cdef vec lowest, b, m = top[0], far = widest[0]
-    cdef Py_ssize_t group, h, v, i, lane, step = sizeof(vec)
+    cdef Py_ssize_t group, h, v, i, lane, part = 0, step = sizeof(vec)
     cdef const char *pa
     cdef const char *pb
     cdef int kind = native(c0)
@@ -119,10 +119,11 @@ cdef inline void spread_run(
                 a[v] = vmax(floor_, a[v])
                 m = vmax(m, a[v])
                 far = vmax(far, vabs(x[v]))
-            vexp(a, magic, False, e, scale)
+            vexp_sum(a, magic, e, scale)
             for v in range(FX_NI):
                 if partial:
-                    plain[h * FX_NI + v] = vfma(e[v], scale[v], plain[h * FX_NI + v])
+                    lane = part + (h * FX_NI + v) % FX_NH
+                    plain[lane] = vfma(e[v], scale[v], plain[lane])
                 e[v] = e[v] * scale[v]
                 lane = (h * FX_NI + v) % FX_NH
                 acc[lane] = acc[lane] + e[v]
@@ -131,10 +132,12 @@ cdef inline void spread_run(
             for v in range(FX_NI):
                 lane = (h * FX_NI + v) % FX_NH
                 acc[2 * FX_NH + lane] = vfma(e[v], scale[v], acc[2 * FX_NH + lane])
-        if partial and (group == p.groups - 1 or group % row_chain_length(c0) == row_chain_length(c0) - 1):
-            flush(plain, hi, lo)
-            for v in range(FX_NV):
-                plain[v] = splat(0, c0)
+        if partial and (group == p.groups - 1 or group % part_length(c0) == part_length(c0) - 1):
+            if part or group == p.groups - 1:
+                flush(plain, hi, lo)
+                for v in range(FX_NV):
+                    plain[v] = splat(0, c0)
+            part = FX_NH - part
     top[0] = m
     widest[0] = far
     for i in range(3):
@@ -189,7 +192,7 @@ cdef inline bint spread_segment(
                 return False
             c0 = rounded(c0, like)
             memset(lanes, 0, sizeof(lanes))
-            top = floor_of(out.c, like)
+            top = sum_floor_of(out.c, like)
             widest = splat(0, like)
             i = j
             while i < min(j + length, start + n):
@@ -197,7 +200,7 @@ cdef inline bint spread_segment(
                 bring_run(p, i, size, &runs[0], <char *>buffer, tails, like)
                 bring_run(q, i, size, &runs[1], <char *>&buffer[FX_RUN_DOUBLES], tails + 128, like)
                 spread_run(
-                    &runs[0], &runs[1], tails, tails + 128, floor_of(out.c, like), magic_of(out.c, like),
+                    &runs[0], &runs[1], tails, tails + 128, sum_floor_of(out.c, like), sum_magic_of(out.c, like),
                     splat(c0, like), partial, &top, &widest, lanes, hi, lo,
                 )
                 i += size

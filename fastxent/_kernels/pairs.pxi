@@ -308,7 +308,7 @@ cdef bint pair_of(const PairPart *sums, Pair *pair) noexcept nogil:
             pair.side[s].inverse = scaled(pair.side[s].inverse, n)
         else:
             pair.side[s].c = part.c
-            error = lost_factor(part.top, d) if pair.side[s].kind == F64 else lost_factor(part.top, f)
+            error = lost_factor(part.top, 1, d) if pair.side[s].kind == F64 else lost_factor(part.top, 1, f)
             pair.side[s].inverse = (1.0 + error) / part.s
     two_sum(hi[0], -hi[1], &pair.difference, &error)
     pair.difference_lo = error + (lo[0] - lo[1])

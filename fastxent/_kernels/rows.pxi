@@ -1,9 +1,10 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
-# Row format 4 (ordinary.pxi and quick.h are part of it). A row is cut into segments of SEGMENT columns, a segment into blocks of
-# FX_BLOCK runs, a run into FX_RUN groups, a group into 128 bytes of lanes (32 float32 or 16 float64). Term j of a group
-# goes to lane j; a lane adds 8 terms (2 of float64) in order; then the lanes are folded once in half and flushed into
-# float64 lanes (for float64 storage into float64 pairs that keep the rounding errors, the fold's too); at the segment's
+# Row format 4 (ordinary.pxi and quick.h are part of it). A row is cut into segments of SEGMENT columns, a segment
+# into blocks of FX_BLOCK runs, a run into FX_RUN groups, a group into 128 bytes of terms (32 float32 or 16 float64).
+# Terms j and, after it, j + 16 of a group go to lane j of 16 (j and j + 8, of 8 float64); a lane adds the terms of 4
+# groups (1 of float64) in order; the lanes of two such parts are added and flushed into float64 lanes (for float64
+# storage into float64 pairs that keep the rounding errors, those of the two parts' addition too); at the segment's
 # end the wide lanes are folded as a tree. Segments merge in the order of columns. All of it is counted from the row's
 # start, so threads, blocks and strides change nothing.
 #
@@ -134,13 +135,16 @@ cdef inline bint sum_segment(
     return False
 
 
-cdef inline double lost_factor(double top, vec like) noexcept nogil:
-    """g with 1 + g the factor that a sum of exponentials lacks whose largest is e^top (simd.h): as that term has it."""
+cdef inline double lost_factor(double top, int steps, vec like) noexcept nogil:
+    """g with 1 + g the factor that a sum of exponentials lacks whose largest is e^top (simd.h): as that term has it.
+
+    `steps`: parts of a binade that the exponential counted, in float32.
+    """
     cdef double y
     if not FX_FMA or not -far_of(like) < top < far_of(like):
         return 0.0
     if vec is vf:
-        y = <double>reference(top) * -<double>FX_LN2_LO_F
+        y = <double>reference(steps * top) / steps * -<double>FX_LN2_LO_F
     else:
         y = <double>reference(top) * -FX_LN2_LO_D
     # e^y - 1, |y| < 2e-4
@@ -151,7 +155,7 @@ cdef inline void mend(Partial *p, vec like) noexcept nogil:
     """Take out the factor e^(n lo) that the exponential of a sum leaves (simd.h), as the largest terms have it."""
     cdef double g, error
     if p.shift == 0.0:
-        g = lost_factor(p.top, like)
+        g = lost_factor(p.top, FX_STEPS, like)
         p.s_lo = p.s_lo + g * p.s_lo
         two_sum(p.s, g * p.s, &p.s, &error)
         p.s_lo = p.s_lo + error

@@ -36,12 +36,12 @@ cdef inline Py_ssize_t chain_length(vec like) noexcept nogil:
         return FX_CHAIN_D
 
 
-cdef inline Py_ssize_t row_chain_length(vec like) noexcept nogil:
-    """The same, of a contiguous row."""
+cdef inline Py_ssize_t part_length(vec like) noexcept nogil:
+    """Groups, of two terms a lane each, that a contiguous row adds before it folds them with as many others."""
     if vec is vf:
-        return FX_CHAIN_F
+        return FX_PART_F
     else:
-        return FX_CHAIN_ROW
+        return FX_PART_D
 
 
 cdef inline vec splat(double x, vec like) noexcept nogil:
@@ -91,16 +91,43 @@ cdef inline void vexp(const vec *x, vec magic, int fine, vec *p, vec *scale) noe
         vd_exp(x, magic, fine, p, scale)
 
 
+cdef inline void vexp_sum(const vec *x, vec magic, vec *p, vec *scale) noexcept nogil:
+    """The same for a sum that `mend` puts right, with the magic and the floor of sums."""
+    if vec is vf:
+        vf_exp_sum(x, magic, p, scale)
+    else:
+        vd_exp_sum(x, magic, p, scale)
+
+
 cdef inline void vadd_exp(const vec *x, vec magic, vec *acc) noexcept nogil:
-    """Add e^x 2^-c of FX_NI vectors, for a sum that `mend` puts right."""
+    """Add e^x 2^-c of FX_NI vectors, v to lanes v % FX_NH, for a sum that `mend` puts right."""
     if vec is vf:
         vf_add_exp(x, magic, acc)
     else:
         vd_add_exp(x, magic, acc)
 
 
+cdef inline void clear_half(vec *acc) noexcept nogil:
+    """FX_NH vectors, written out: after a loop GCC 12 keeps them in memory."""
+    acc[0] = splat(0, acc[0])
+    if FX_NH > 1:
+        acc[1] = splat(0, acc[0])
+    if FX_NH > 2:
+        acc[2] = splat(0, acc[0])
+        acc[3] = splat(0, acc[0])
+
+
+cdef inline void copy_half(vec *to, const vec *acc) noexcept nogil:
+    to[0] = acc[0]
+    if FX_NH > 1:
+        to[1] = acc[1]
+    if FX_NH > 2:
+        to[2] = acc[2]
+        to[3] = acc[3]
+
+
 cdef inline void vadd_moments(const vec *x, vec magic, vec ref, vec *acc, vec *w, vec *q) noexcept nogil:
-    """The same, and e (ref - x) and e^2 to half as many lanes, v to v % FX_NH."""
+    """The same, and e (ref - x) and e^2."""
     if vec is vf:
         vf_add_moments(x, magic, ref, acc, w, q)
     else:
@@ -178,6 +205,22 @@ cdef inline vec magic_of(int64_t c, vec like) noexcept nogil:
         return splat(FX_MAGIC_D + <double>(1023 - c), like)
 
 
+cdef inline vec sum_floor_of(int64_t c, vec like) noexcept nogil:
+    """The floor of vexp_sum."""
+    if vec is vf and FX_STEPS == 4:
+        # in the middle of the one quarter whose scale is 0
+        return splat(<double>(c - 127) * LN2, like)
+    return floor_of(c, like)
+
+
+cdef inline vec sum_magic_of(int64_t c, vec like) noexcept nogil:
+    """The magic of vexp_sum."""
+    if vec is vf:
+        return splat(FX_MAGIC_F + <double>(FX_STEPS * (127 - c)), like)
+    else:
+        return magic_of(c, like)
+
+
 cdef inline double far_of(vec like) noexcept nogil:
     # |maximum| from which the reference is subtracted beforehand: there n ln2 would not be exact enough
     if vec is vf:
@@ -194,9 +237,17 @@ cdef struct Run:
     Py_ssize_t tail_group      # this one, the row's last and not whole, is at `tail`; -1 for none
 
 
-cdef inline bint is_plain(const Run *run) noexcept nogil:
-    """Nothing of the run is copied aside: the loops then walk one pointer, which is what keeps them in registers."""
-    return run.hole_group < 0 and run.tail_group < 0
+cdef inline bint is_whole(Py_ssize_t n, Py_ssize_t hole, vec like) noexcept nogil:
+    """Nothing of the run that begins here is to be copied aside, if it is contiguous."""
+    return n >= run_length(like) and not 0 <= hole < run_length(like)
+
+
+cdef inline void whole_run(const char *p, Run *run) noexcept nogil:
+    """A run where it lies: the loops then walk one pointer, as often as the compiler knows, in registers."""
+    run.start = p
+    run.groups = FX_RUN
+    run.hole_group = -1
+    run.tail_group = -1
 
 
 cdef inline const char *group_at(
@@ -326,6 +377,35 @@ cdef inline void scan_run(
             above[0] -= vl_total(n64)
 
 
+cdef inline void sum_groups(
+    const Run *run, bint plain, const char *hole, const char *tail, int kind, vec floor_, vec magic,
+    Py_ssize_t first, Py_ssize_t last,
+    vec *top,             # in, out: largest of the clamped elements so far
+    vec *sums,            # out (FX_NH,)
+) noexcept nogil:
+    """e^x 2^-c of some groups; the lanes are arrays of this function's own, so that they stay in registers."""
+    cdef vec acc[FX_NH]
+    cdef vec x[FX_NI]
+    cdef vec m = top[0]
+    cdef Py_ssize_t g, h, v, step = width(m) * itemsize(kind)
+    cdef const char *p
+    cdef const char *start = run.start
+    clear_half(acc)
+    for g in range(first, last):
+        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+        fx_prefetch(p + FX_PREFETCH)
+        if FX_NV * step > 64:
+            fx_prefetch(p + FX_PREFETCH + 64)
+        for h in range(FX_NV // FX_NI):
+            for v in range(FX_NI):
+                x[v] = vmax(floor_, load(p, kind, m))
+                m = vmax(m, x[v])
+                p += step
+            vadd_exp(x, magic, acc)
+    top[0] = m
+    copy_half(sums, acc)
+
+
 cdef inline void sum_run(
     const Run *run, bint plain, const char *hole, const char *tail, int kind, vec floor_, vec magic,
     vec *top,             # in, out: largest of the clamped elements so far
@@ -333,30 +413,45 @@ cdef inline void sum_run(
     double *lo,           # in, out (8,): what hi lost, float64 only
 ) noexcept nogil:
     """Add e^x 2^-c of a run."""
-    cdef vec acc[FX_NV]
+    cdef vec acc[FX_NV]       # two parts
+    cdef Py_ssize_t first = 0, middle, last
+    while first < run.groups:
+        middle = min(first + part_length(magic), run.groups)
+        last = min(middle + part_length(magic), run.groups)
+        sum_groups(run, plain, hole, tail, kind, floor_, magic, first, middle, top, acc)
+        sum_groups(run, plain, hole, tail, kind, floor_, magic, middle, last, top, &acc[FX_NH])
+        flush(acc, hi, lo)
+        first = last
+
+
+cdef inline void moments_groups(
+    const Run *run, bint plain, const char *hole, const char *tail, int kind, vec floor_, vec magic, vec ref,
+    Py_ssize_t first, Py_ssize_t last, Py_ssize_t ahead, vec *sums, vec *w, vec *q,
+) noexcept nogil:
+    """The same, and the moments added to w and q (FX_NH,)."""
+    cdef vec acc[FX_NH]
+    cdef vec aw[FX_NH]
+    cdef vec aq[FX_NH]
     cdef vec x[FX_NI]
-    cdef vec m = top[0]
-    cdef Py_ssize_t first = 0, g, h, v, step = width(m) * itemsize(kind)
+    cdef Py_ssize_t g, v, h, step = width(ref) * itemsize(kind)
     cdef const char *p
     cdef const char *start = run.start
-    cdef Py_ssize_t groups = run.groups
-    while first < groups:
-        for v in range(FX_NV):
-            acc[v] = splat(0, m)
-        for g in range(first, min(first + row_chain_length(m), groups)):
-            p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-            fx_prefetch(p + FX_PREFETCH)
-            if FX_NV * step > 64:
-                fx_prefetch(p + FX_PREFETCH + 64)
-            for h in range(FX_NV // FX_NI):
-                for v in range(FX_NI):
-                    x[v] = vmax(floor_, load(p, kind, m))
-                    m = vmax(m, x[v])
-                    p += step
-                vadd_exp(x, magic, &acc[h * FX_NI])
-        flush(acc, hi, lo)
-        first += row_chain_length(m)
-    top[0] = m
+    clear_half(acc)
+    copy_half(aw, w)
+    copy_half(aq, q)
+    for g in range(first, last):
+        p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
+        fx_prefetch(p + ahead)
+        if FX_NV * step > 64:
+            fx_prefetch(p + ahead + 64)
+        for h in range(FX_NV // FX_NI):
+            for v in range(FX_NI):
+                x[v] = vmax(floor_, load(p, kind, ref))
+                p += step
+            vadd_moments(x, magic, ref, acc, aw, aq)
+    copy_half(sums, acc)
+    copy_half(w, aw)
+    copy_half(q, aq)
 
 
 cdef inline void moments_run(
@@ -367,32 +462,19 @@ cdef inline void moments_run(
     Py_ssize_t ahead,     # bytes to prefetch ahead: the next block, for this one is in cache
 ) noexcept nogil:
     """Add e = e^x 2^-c as sum_run does, and its two moments for entropy and Brier score."""
-    cdef vec acc[FX_NV]
+    cdef vec acc[FX_NV]       # two parts
     cdef vec aw[FX_NH]
     cdef vec aq[FX_NH]
-    cdef vec x[FX_NI]
-    cdef Py_ssize_t first = 0, g, v, h, step = width(ref) * itemsize(kind)
-    cdef const char *p
-    cdef const char *start = run.start
-    cdef Py_ssize_t groups = run.groups
-    for v in range(FX_NH):
-        aw[v] = splat(0, ref)
-        aq[v] = splat(0, ref)
-    while first < groups:
-        for v in range(FX_NV):
-            acc[v] = splat(0, ref)
-        for g in range(first, min(first + row_chain_length(ref), groups)):
-            p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-            fx_prefetch(p + ahead)
-            if FX_NV * step > 64:
-                fx_prefetch(p + ahead + 64)
-            for h in range(FX_NV // FX_NI):
-                for v in range(FX_NI):
-                    x[v] = vmax(floor_, load(p, kind, ref))
-                    p += step
-                vadd_moments(x, magic, ref, &acc[h * FX_NI], aw, aq)
+    cdef Py_ssize_t first = 0, middle, last, v
+    clear_half(aw)
+    clear_half(aq)
+    while first < run.groups:
+        middle = min(first + part_length(ref), run.groups)
+        last = min(middle + part_length(ref), run.groups)
+        moments_groups(run, plain, hole, tail, kind, floor_, magic, ref, first, middle, ahead, acc, aw, aq)
+        moments_groups(run, plain, hole, tail, kind, floor_, magic, ref, middle, last, ahead, &acc[FX_NH], aw, aq)
         flush(acc, hi, lo)
-        first += row_chain_length(ref)
+        first = last
     for v in range(FX_NH):
         if vec is vf:
             vf_flush(w + v * FX_VF, aw[v])

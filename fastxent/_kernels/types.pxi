@@ -28,7 +28,9 @@ cdef extern from "simd.h" nogil:
     enum: FX_RUN
     enum: FX_CHAIN_F
     enum: FX_CHAIN_D
-    enum: FX_CHAIN_ROW
+    enum: FX_PART_F
+    enum: FX_PART_D
+    enum: FX_STEPS
     enum: FX_RUN_DOUBLES
     enum: FX_BLOCK
     double FX_LOG2E, FX_LN2_33, FX_LN2_REST, FX_LN2_HI_D, FX_LN2_LO_D, FX_LN2_HI_F, FX_LN2_LO_F
@@ -63,6 +65,8 @@ cdef extern from "simd.h" nogil:
     vd vd_pick(vl, vd, vd)
     void vf_exp(const vf *, vf, int, vf *, vf *)
     void vd_exp(const vd *, vd, int, vd *, vd *)
+    void vf_exp_sum(const vf *, vf, vf *, vf *)
+    void vd_exp_sum(const vd *, vd, vd *, vd *)
     void vf_add_exp(const vf *, vf, vf *)
     void vd_add_exp(const vd *, vd, vd *)
     void vf_add_moments(const vf *, vf, vf, vf *, vf *, vf *)
