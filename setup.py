@@ -30,6 +30,8 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 # -ffp-contract=off: a multiply-add is fused only where the source says so, the same at every level.
 # Nothing of -ffast-math: it would reorder sums, and at link time switch subnormals off for the whole process.
 COMMON_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-inline-functions-called-once", "-g0"]
+if not X86:  # int8 arrays come in as char, which Arm has without a sign
+    COMMON_FLAGS.append("-fsigned-char")
 
 # With a sanitizer: what it says must carry lines and frames. At -O1 and not specialised, for it takes GCC long. Many
 # Pythons build with -fwrapv, which leaves nothing of signed overflow to find. Null pointers and the ends of objects are

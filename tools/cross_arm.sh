@@ -38,7 +38,7 @@ cp -a fastxent setup.py pyproject.toml README.md LICENSE "$folder/build" # with 
     cd "$folder/build"
     find . -name '*.so' -delete
     export CC="${CCACHE:-} aarch64-linux-gnu-gcc" LDSHARED="aarch64-linux-gnu-gcc -shared" FASTXENT_LEVELS=baseline
-    export CFLAGS="-I$root/usr/include/python$version -I$root/usr/include -Wno-psabi" FASTXENT_REQUIRE_OPENMP=1
+    export CFLAGS="-I$root/usr/include/python$version -I$root/usr/include -Wno-psabi -fsigned-char" FASTXENT_REQUIRE_OPENMP=1
     $python setup.py -q build_ext --inplace > "$folder/build.log" 2>&1 || { tail -30 "$folder/build.log"; exit 1; }
     for file in fastxent/_kernels/*.so; do mv "$file" "${file%%.*}.cpython-${version/./}-aarch64-linux-gnu.so"; done
 )
