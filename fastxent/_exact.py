@@ -92,11 +92,15 @@ class ExactSum:
 
     def value(self) -> float:
         """The sum, rounded once."""
-        special = self.special()
-        return quotient(self.total, _UNIT) if special is None else special
+        return self.mean(1)
 
     def mean(self, weight: int | Fraction) -> float:
         """The sum over `weight`, rounded once; as IEEE division for a weight of 0."""
+        if self._touched and type(weight) is int and 0 < weight < 1 << 32:
+            if not (self.total or self.positive or self.negative or self.nan):
+                # all is in the limbs, and a small call need not make an integer of them
+                mean: float = kernels.exact_mean(self._limbs, weight)
+                return mean
         special = self.special()
         if weight == 0:
             if special is not None:
@@ -105,6 +109,15 @@ class ExactSum:
         if special is not None:
             return special if weight > 0 else -special
         return quotient(self.total * weight.denominator, weight.numerator * _UNIT)
+
+    def over(self, weight: ExactSum) -> float:
+        """The sum over another one, which is finite; as `mean` of its fraction."""
+        special = self.special()
+        weight.settle()
+        if special is None and weight.total > 0:
+            # both are integers of one unit
+            return quotient(self.total, weight.total)
+        return self.mean(weight.fraction())
 
     def state(self) -> list[str | int]:
         """JSON-able: the integer as text (JSON numbers end at 2^53), then the three counts."""

@@ -107,5 +107,6 @@ class Divisor:
             if empty == "raise":
                 raise ValueError("the mean over no row: every label is ignored or out of range, or there is none")
             return np.float64(0.0 if empty == "zero" else nan)
-        exact = self.exactly()
-        return np.float64(nan if exact is None else total.mean(exact))
+        if self._total is None:
+            return np.float64(total.mean(self.used))
+        return np.float64(nan if self._total.special() is not None else total.over(self._total))

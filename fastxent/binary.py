@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastxent._exact import ExactSum
 from fastxent._passes.elements import BAD_X, BINARY, BINARY_LOGITS, Operand, as_operand, first_outside, run
+from fastxent._passes.plain import plain
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -56,6 +57,10 @@ def binary_cross_entropy(
     >>> fx.binary_cross_entropy([0.5, 0.0], [1, 1], reduction="none")
     array([  0.69314718, 100.        ])
     """
+    if weight is None:
+        found = plain.binary(BINARY, probs, target, reduction)
+        if found is not None:
+            return found
     x, y, w = _operands(probs, target, weight, "probs", reduction)
     return _reduced(BINARY, x, y, w, None, "probs", reduction, False)
 
@@ -119,6 +124,10 @@ def binary_cross_entropy_with_logits(
     >>> gradient
     array([-0.25,  0.5 ])
     """
+    if weight is pos_weight is None:
+        found = plain.binary(BINARY_LOGITS, logits, target, reduction, return_grad)
+        if found is not None:
+            return found
     x, y, w = _operands(logits, target, weight, "logits", reduction)
     positive = None
     if pos_weight is not None:

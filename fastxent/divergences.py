@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import BF16, F64, Index, Logits, as_axis, as_logits, as_out, is_bfloat16, to_numpy
-from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
 from fastxent._passes import pairs as _pairs
 from fastxent._passes import rows as _rows
 from fastxent._passes import windows
+from fastxent._passes.joint import log_of
 from fastxent._passes.pairs import JS, KL
+from fastxent._passes.plain import plain
 from fastxent._passes.rows import ENTROPY
 
 Reduction = Literal["none", "mean", "sum", "batchmean"]
@@ -212,6 +213,10 @@ def entropy_with_logits(
     '9.8366e-21'
     """
     unit = _unit(base)
+    if logits_dtype is None and out is None and reduction == "none":
+        found = plain.rows(ENTROPY, logits, axis, unit)
+        if found is not None:
+            return found
     _check_reduction(reduction, out)
     x = as_logits(logits, logits_dtype=logits_dtype)
     if x.array.ndim == 0:
@@ -357,6 +362,11 @@ def _measured(
     temperature: float = 1.0,
 ) -> Any:
     unit = _unit(base)
+    if logits_dtype is None and out is None and type(temperature) is float and temperature == 1.0:
+        p, q = (*given.values(), None)[:2]
+        found = plain.pairs(what, p, q, axis, shares, unit, reduction)
+        if found is not None:
+            return found
     _check_reduction(reduction, out)
     if not (isinstance(temperature, (int, float, np.number)) and 0 < temperature < np.inf):
         raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
@@ -439,9 +449,7 @@ def _unit(base: Any) -> float:
         raise TypeError(f"base must be None or a number above 1, got {base!r}")
     if not (1 < base and isfinite(base)):
         raise ValueError(f"base must be a finite number above 1, got {base!r}")
-    log = np.empty(1)
-    kernels.elementary("log", np.array([float(base)]), log)
-    return float(log[0])
+    return log_of(float(base))
 
 
 def _check_reduction(reduction: str, out: NDArray[Any] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Context, Decimal
+from functools import lru_cache
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -17,11 +18,11 @@ from fastxent._passes.elements import (
     SIGMOID,
     SURPRISAL,
     SURPRISAL_TO_BASE,
-    Operand,
     as_operand,
     first_outside,
     run,
 )
+from fastxent._passes.plain import plain
 
 
 def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
@@ -58,7 +59,7 @@ def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
     >>> fx.sigmoid([0.0, -40.0])
     array([5.00000000e-01, 4.24835426e-18])
     """
-    return _apply(SIGMOID, as_operand(x, "x"), "x", out)
+    return _apply(SIGMOID, x, "x", out)
 
 
 def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
@@ -89,7 +90,7 @@ def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
     >>> fx.log_sigmoid([0.0, 40.0])
     array([-6.93147181e-01, -4.24835426e-18])
     """
-    return _apply(LOG_SIGMOID, as_operand(x, "x"), "x", out)
+    return _apply(LOG_SIGMOID, x, "x", out)
 
 
 def logit(p: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
@@ -120,7 +121,7 @@ def logit(p: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
     >>> fx.logit([0.0, 0.25, 0.5])
     array([       -inf, -1.09861229,  0.        ])
     """
-    return _apply(LOGIT, as_operand(p, "p"), "p", out)
+    return _apply(LOGIT, p, "p", out)
 
 
 def surprisal(p: ArrayLike, *, base: float | None = None, out: NDArray[Any] | None = None) -> Any:
@@ -161,19 +162,20 @@ def surprisal(p: ArrayLike, *, base: float | None = None, out: NDArray[Any] | No
     >>> fx.surprisal([0.5, 0.125, 0.0], base=2)
     array([ 1.,  3., inf])
     """
-    x = as_operand(p, "p")
     if base is None:
-        return _apply(SURPRISAL, x, "p", out)
-    return _apply(SURPRISAL_TO_BASE, x, "p", out, _constants(base, x.result_dtype))
-
-
-def _constants(base: Any, dtype: np.dtype[Any]) -> tuple[float, float, float, float]:
-    """log 2 and 1 / log base, both to the base, each as a number of the dtype and what it lacks."""
+        return _apply(SURPRISAL, p, "p", out)
+    x = as_operand(p, "p")
     if isinstance(base, bool) or not isinstance(base, Real):
         raise TypeError(f"base must be None or a number, got {base!r}")
     number = float(base)
     if not (isfinite(number) and number > 0 and number != 1):
         raise ValueError(f"base must be None, or positive, finite and not 1, got {base!r}")
+    return _apply(SURPRISAL_TO_BASE, p, "p", out, _constants(number, x.result_dtype))
+
+
+@lru_cache(maxsize=64)  # 20 µs
+def _constants(number: float, dtype: np.dtype[Any]) -> tuple[float, float, float, float]:
+    """log 2 and 1 / log base, both to the base, each as a number of the dtype and what it lacks."""
     # decimal's logarithm is right to the last digit: no libm
     digits = Context(prec=60)
     scale = digits.divide(Decimal(1), digits.ln(Decimal(number)))
@@ -186,12 +188,17 @@ def _constants(base: Any, dtype: np.dtype[Any]) -> tuple[float, float, float, fl
 
 def _apply(
     function: int,
-    x: Operand,
+    a: ArrayLike,
     name: str,
     out: NDArray[Any] | None,
-    constants: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+    constants: tuple[float, float, float, float] | None = None,
 ) -> Any:
+    if out is None:
+        found = plain.elements(function, a, constants)
+        if found is not None:
+            return found
+    x = as_operand(a, name)
     result = as_out(out, x.array.shape, x.result_dtype, **{name: x.array})
-    if run(function, x, out=result, constants=constants):
+    if run(function, x, out=result, constants=constants or (0.0, 0.0, 0.0, 0.0)):
         raise first_outside(x, name, probability=False)
     return result[()] if out is None else result

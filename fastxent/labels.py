@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastxent._arrays import Labels, as_integers, is_bfloat16, to_numpy
 from fastxent._passes.contingency import DENSE_CELLS, TooManyCells, as_shape, count_dense, count_sparse
 from fastxent._passes.joint import as_log_base, as_table, conditional, joint, mutual, of_array, of_cells
+from fastxent._passes.plain import plain
 
 FEW_CELLS = 1 << 12
 
@@ -60,6 +61,10 @@ def contingency_table(x: ArrayLike, y: ArrayLike, *, shape: tuple[int, int] | No
     """
     if sparse:
         _scipy_sparse()
+    if sparse is False:
+        found = plain.table(x, y, shape)
+        if found is not None:
+            return found
     a, b = as_integers(x, "x"), as_integers(y, "y")
     if a.array.shape != b.array.shape:
         raise ValueError(f"x has shape {a.array.shape} and y {b.array.shape}; they must be the same")

@@ -14,6 +14,7 @@ from fastxent._cross_entropy import CrossEntropy, class_axis_of
 from fastxent._passes.elements import as_operand, operand_of
 from fastxent._passes.picks import BLOCK_ROWS as PICKED
 from fastxent._passes.picks import pick_losses
+from fastxent._passes.plain import plain
 from fastxent._passes.rows import block_rows
 from fastxent._passes.targets import NormalizedInputWarning
 from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
@@ -140,6 +141,13 @@ def cross_entropy(
     >>> f"{loss:.5g}", gradient.tolist()
     ('0.69315', [[-0.25, 0.25]])
     """
+    plainly = weight is None and sample_weight is None and axis is None and logits_dtype is None and out is None
+    if plainly and invalid == "raise" and empty == "nan":
+        found = plain.losses(
+            logits, target, ignore_index, reduction, label_smoothing, from_logits, temperature, return_grad
+        )
+        if found is not None:
+            return found
     check_options(reduction, invalid, empty, out)
     rows = CrossEntropy.of(
         logits,
@@ -228,6 +236,11 @@ def nll_loss(
     >>> f"{fx.nll_loss(log_probs, [0, 1]):.5f}"
     '1.03972'
     """
+    plainly = weight is None and sample_weight is None and axis is None and logits_dtype is None and out is None
+    if plainly and invalid == "raise" and empty == "nan":
+        picked = plain.picks(log_probs, target, ignore_index, reduction)
+        if picked is not None:
+            return picked
     check_options(reduction, invalid, empty, out)
     found = as_logits(log_probs, "log_probs", logits_dtype)
     x = operand_of(found)

@@ -16,6 +16,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 from fastxent import _dispatch
+from fastxent._passes.plain import of_level
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 STORAGES = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)
@@ -35,6 +36,8 @@ def use_level(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
     for module in [m for full, m in sys.modules.items() if full.partition(".")[0] == "fastxent"]:
         if isinstance(getattr(module, "kernels", None), ModuleType):
             monkeypatch.setattr(module, "kernels", kernels)
+        if type(getattr(module, "plain", None)).__name__ == "Plain":
+            monkeypatch.setattr(module, "plain", of_level(kernels))
     monkeypatch.setattr(_dispatch, "level", name)
     monkeypatch.setattr(_dispatch, "row_format", f"{kernels.row_format}{'' if kernels.fused else '-baseline'}")
     return kernels

@@ -96,6 +96,19 @@ cdef uint64_t gather_labels(
     return max(largest, <uint64_t>0x80000000u)
 
 
+cdef void largest_labels(const Counting *job, uint64_t *tops) noexcept nogil:
+    """The largest label of either array, a negative one as 2^64 more."""
+    cdef uint32_t some[PAIR_CHUNK]
+    cdef Py_ssize_t start = 0, n
+    cdef int a
+    tops[0] = tops[1] = 0
+    while start < job.layout.rows:
+        n = min(PAIR_CHUNK, job.layout.rows - start)
+        for a in range(2):
+            tops[a] = max(tops[a], gather_labels(job, a, start, n, some))
+        start += n
+
+
 cdef Py_ssize_t cells_of(const Counting *job, Py_ssize_t chunk, uint32_t *cells, uint64_t *tops) noexcept nogil:
     """The cells of a chunk's pairs; their number, 0 where a label is outside the table; `tops` are its largest labels."""
     cdef uint32_t y[PAIR_CHUNK]
@@ -176,6 +189,7 @@ cdef bint count_few(const Counting *job, int64_t *table, uint64_t *tops) noexcep
     return inside
 
 
+@cython.freelist(4)
 cdef class LabelPairs:
     """Two label arrays of one shape, to be counted.
 
@@ -191,10 +205,15 @@ cdef class LabelPairs:
     cdef Py_buffer x, y
     cdef bint has_x, has_y
 
-    def __cinit__(self, x, int x_code, y, int y_code):
+    def __init__(self, x, int x_code, y, int y_code):
+        self.set_up(x, x_code, y, y_code)
+
+    cdef int set_up(self, x, int x_code, y, int y_code) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
         cdef int d, a
+        if self.has_x:
+            raise ValueError("set up already")
         PyObject_GetBuffer(x, &self.x, PyBUF_STRIDED_RO)
         self.has_x = True
         PyObject_GetBuffer(y, &self.y, PyBUF_STRIDED_RO)
@@ -208,7 +227,6 @@ cdef class LabelPairs:
                 raise ValueError("shapes do not match")
             steps[PAIR_X][d] = self.x.strides[d]
             steps[PAIR_Y][d] = self.y.strides[d]
-        memset(&self.job, 0, sizeof(Counting))
         for a in range(MOST_ARRAYS):
             strides[a] = steps[a]
         lay_out(self.x.ndim, self.x.shape, strides, 2, &self.job.layout)
@@ -216,6 +234,7 @@ cdef class LabelPairs:
         self.job.labels[PAIR_Y] = <const char *>self.y.buf
         self.job.codes[PAIR_X] = x_code
         self.job.codes[PAIR_Y] = y_code
+        return 0
 
     def __dealloc__(self):
         if self.has_x:

@@ -184,11 +184,16 @@ cdef void convert_items(const char *p, int code, Py_ssize_t n, real *out) noexce
             out[k] = <real>((<const uint8_t *>p)[k] != 0)
 
 
+cdef inline Py_ssize_t vectors_length(int code) noexcept nogil:
+    """Elements that are computed together."""
+    return FX_NI * (FX_VF if code == F32 else FX_VD)
+
+
 cdef inline bint as_it_lies(const ElementJob *job, int a, Py_ssize_t i, Py_ssize_t n, int code) noexcept nogil:
-    """Whether n items from number i on lie side by side, of dtype `code`, and are whole vectors of any level."""
+    """Whether n items from number i on lie side by side, of dtype `code`, and are whole vectors."""
     cdef Py_ssize_t line = line_length(&job.layout), stride
     stride = job.layout.strides[a][job.layout.axes - 1] if job.layout.axes else 0
-    return job.code[a] == code and stride == code_size(code) and i % line + n <= line and n == PIECE
+    return job.code[a] == code and stride == code_size(code) and i % line + n <= line and n % vectors_length(code) == 0
 
 
 cdef const char *stage(const ElementJob *job, int a, Py_ssize_t i, Py_ssize_t n, char *raw, char *buffer) noexcept nogil:
@@ -211,7 +216,7 @@ cdef const char *stage(const ElementJob *job, int a, Py_ssize_t i, Py_ssize_t n,
             convert_items(raw, code, n, <float *>buffer)
         else:
             convert_items(raw, code, n, <double *>buffer)
-    for k in range(n, PIECE if n % PIECE else n):
+    for k in range(n, (n + vectors_length(native) - 1) // vectors_length(native) * vectors_length(native)):
         memcpy(buffer + k * size, buffer + (n - 1) * size, size)
     return buffer
 
@@ -462,11 +467,13 @@ cdef int element_task(const ElementJob *job, Py_ssize_t task) noexcept nogil:
     cdef char *gradient
     cdef int a, bad = 0, native = F32 if job.single else F64
     cdef uint64_t control = fx_fp_enter()
-    cdef Py_ssize_t i = job.start + task * TASK - PIECE, n
+    cdef Py_ssize_t i = job.start + task * TASK, n = 0, whole = vectors_length(native)
     cdef Py_ssize_t end = min(job.start + (task + 1) * TASK, job.stop)
-    while i + PIECE < end:
-        i += PIECE
+    while i + n < end:
+        i += n
         n = min(PIECE, end - i)
+        if n > whole:
+            n -= n % whole  # the last ones, which fill no vectors, come by themselves
         for a in range(4):
             data[a] = stage(job, a, i, n, raw, buffers[a])
         out = buffers[RESULTS]
@@ -505,6 +512,7 @@ cdef int run_elements(const ElementJob *job, int threads) noexcept nogil:
     return (BAD_X if bad_x else 0) | (BAD_TARGET if bad_target else 0)
 
 
+@cython.freelist(4)
 cdef class Elements:
     """Arrays that a function is applied to, element by element.
 
@@ -527,16 +535,29 @@ cdef class Elements:
     cdef Py_buffer buffers[OPERANDS]
     cdef int held[OPERANDS]
 
-    def __cinit__(self, int function, arrays, codes, bint single, bint single_out, *, constants=(0.0,) * 4,
-                  double divisor=1.0):
+    def __init__(self, int function, arrays, codes, bint single, bint single_out, *, constants=(0.0,) * 4,
+                 double divisor=1.0):
+        cdef int numbers[OPERANDS]
+        cdef int a
+        if len(arrays) != OPERANDS or len(codes) != OPERANDS:
+            raise ValueError("arrays do not match")
+        for a in range(OPERANDS):
+            numbers[a] = codes[a]
+        for a in range(4):
+            self.job.constants[a] = constants[a]
+        self.set_up(function, tuple(arrays), numbers, single, single_out, divisor)
+
+    cdef int set_up(
+        self, int function, tuple arrays, const int *codes, bint single, bint single_out, double divisor
+    ) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef int a, d, axes
-        memset(&self.job, 0, sizeof(ElementJob))
-        memset(self.held, 0, sizeof(self.held))
+        if self.held[X]:
+            raise ValueError("set up already")
         memset(steps, 0, sizeof(steps))
-        if not 0 <= function <= BINARY_LOGITS or len(arrays) != OPERANDS or len(codes) != OPERANDS or arrays[0] is None:
+        if not 0 <= function <= BINARY_LOGITS or len(arrays) != OPERANDS or arrays[0] is None:
             raise ValueError("arrays do not match")
         if function >= BINARY and arrays[TARGETS] is None:
             raise ValueError("a target is wanted")
@@ -566,8 +587,7 @@ cdef class Elements:
         self.job.function = function
         self.job.single = single
         self.job.divisor = divisor
-        for a in range(4):
-            self.job.constants[a] = constants[a]
+        return 0
 
     def __dealloc__(self):
         cdef int a

@@ -5,6 +5,15 @@
 # release the GIL, raise nothing and give counts; the facade words the errors.
 
 
+cdef inline void set_mode(Job *job, int mode) noexcept nogil:
+    job.mode = mode
+    # few classes would fill no vector: lanes are rows then, as where the class axis is strided
+    job.strided = job.strided or (job.classes <= NARROW and (mode <= LOSS or (mode == STATS and job.label_code)))
+    if mode == ENTROPY:
+        job.strided = False  # row by row, whatever the stride
+
+
+@cython.freelist(4)
 cdef class Rows:
     """The rows of one array, with their labels and where their results go.
 
@@ -30,12 +39,19 @@ cdef class Rows:
     cdef bint has_x, has_labels, has_out
     cdef Window window
 
-    def __cinit__(self, x, int kind, int axis, labels=None, int label_code=0, out=None, Py_ssize_t classes=-1):
+    def __init__(self, x, int kind, int axis, labels=None, int label_code=0, out=None, Py_ssize_t classes=-1):
+        self.set_up(x, kind, axis, labels, label_code, out, classes)
+
+    cdef int set_up(
+        self, x, int kind, int axis, labels, int label_code, out, Py_ssize_t classes
+    ) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
         cdef int d, e = 0, a
         cdef bint full
+        if self.has_x:
+            raise ValueError("set up already")
         PyObject_GetBuffer(x, &self.x, PyBUF_STRIDED_RO)
         self.has_x = True
         if labels is not None:
@@ -51,7 +67,6 @@ cdef class Rows:
             self.has_out and not full and self.out.ndim != self.x.ndim - 1
         ):
             raise ValueError("dimensions do not match")
-        memset(&self.job, 0, sizeof(Job))
         for d in range(self.x.ndim):
             if d == axis:
                 if full and self.out.shape[d] != self.x.shape[d]:
@@ -81,7 +96,6 @@ cdef class Rows:
         self.job.classes = self.x.shape[axis]
         self.job.class_stride = self.x.strides[axis]
         self.job.out_class_stride = self.out.strides[axis] if full else 0
-        memset(&self.window, 0, sizeof(Window))
         if classes >= 0:
             if self.x.ndim != 1:
                 raise ValueError("a window has one axis")
@@ -95,6 +109,7 @@ cdef class Rows:
         self.job.inner = 1
         if self.job.layout.axes:
             self.job.inner = max(1, self.job.layout.shape[self.job.layout.axes - 1])
+        return 0
 
     def __dealloc__(self):
         if self.has_x:
@@ -172,11 +187,7 @@ cdef class Rows:
         cdef Py_ssize_t rows = row1 - row0
         if not 0 <= row0 <= row1 <= job.layout.rows:
             raise ValueError("rows out of range")
-        job.mode = mode
-        # few classes would fill no vector: lanes are rows then, as where the class axis is strided
-        job.strided = job.strided or (
-            job.classes <= NARROW and (mode <= LOSS or (mode == STATS and job.label_code))
-        )
+        set_mode(&job, mode)
         job.unit = unit
         job.row0 = row0
         job.row1 = row1
@@ -221,8 +232,6 @@ cdef class Rows:
                 job.stats = <RowStats *>&stats[0, 0]
         elif not job.flat and not self.has_out:
             raise ValueError("no room for results")
-        if mode == ENTROPY:
-            job.strided = False  # row by row, whatever the stride
         if mode == LOSS and not self.has_labels:
             raise ValueError("labels are wanted")
         with nogil:
@@ -230,27 +239,47 @@ cdef class Rows:
         return counts & 0xffffffffLL, counts >> 32
 
 
-def add_exact(int64_t[::1] sums, values):
-    """Add float32 or float64 `values`, contiguous, to an exact sum of 73 integers (exact.pxi)."""
-    cdef const float[::1] single
-    cdef const double[::1] double_
-    cdef uint64_t control
-    if sums.shape[0] != LIMBS + SPECIAL:
+cdef int hold_limbs(sums, Py_buffer *view, bint writable) except -1:
+    """The 73 integers of an exact sum. A typed memoryview would take a microsecond."""
+    PyObject_GetBuffer(sums, view, PyBUF_ND | (PyBUF_WRITABLE if writable else 0))
+    if view.len != (LIMBS + SPECIAL) * 8 or view.itemsize != 8:
+        PyBuffer_Release(view)
         raise ValueError("sums do not match")
-    if values.itemsize == 4:
-        single = values
-        if single.shape[0]:
+    return 0
+
+
+def add_exact(sums, values):
+    """Add float32 or float64 `values`, contiguous, to an exact sum of 73 integers (exact.pxi)."""
+    cdef Py_buffer limbs, view
+    cdef uint64_t control
+    hold_limbs(sums, &limbs, True)
+    try:
+        PyObject_GetBuffer(values, &view, PyBUF_ND)
+        try:
+            if view.itemsize != 4 and view.itemsize != 8:
+                raise ValueError("values are float32 or float64")
             with nogil:
                 control = fx_fp_enter()
-                add_many(&sums[0], <const char *>&single[0], True, single.shape[0])
+                add_many(
+                    <int64_t *>limbs.buf, <const char *>view.buf, view.itemsize == 4, view.len // view.itemsize
+                )
                 fx_fp_leave(control)
-    else:
-        double_ = values
-        if double_.shape[0]:
-            with nogil:
-                control = fx_fp_enter()
-                add_many(&sums[0], <const char *>&double_[0], False, double_.shape[0])
-                fx_fp_leave(control)
+        finally:
+            PyBuffer_Release(&view)
+    finally:
+        PyBuffer_Release(&limbs)
+
+
+def exact_mean(sums, uint64_t divisor):
+    """An exact sum over a divisor in [1, 2^32), rounded once."""
+    cdef Py_buffer view
+    cdef int64_t limbs[LIMBS + SPECIAL]
+    if not 0 < divisor < <uint64_t>1 << 32:
+        raise ValueError("divisor out of range")
+    hold_limbs(sums, &view, False)
+    memcpy(limbs, view.buf, sizeof(limbs))
+    PyBuffer_Release(&view)
+    return exact_quotient(limbs, divisor)
 
 
 def add_exact_products(int64_t[::1] sums, const double[::1] x, const double[::1] y):

@@ -8,6 +8,12 @@
 # align it (1.5 2^28 leaves a multiple of 2^-24, 1.5 2^-20 the rest), which costs a tenth. Anything else takes the side
 # path through the limbs. Both are exact, so which one is taken changes nothing.
 
+cdef extern from *:
+    """
+    #define FX_LEADING_ZEROS __builtin_clzll
+    """
+    int FX_LEADING_ZEROS(uint64_t) nogil
+
 cdef enum:
     LIMBS = 70
     SPECIAL = 3        # behind the limbs: counts of +inf, -inf, NaN
@@ -177,3 +183,72 @@ cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssiz
         add_many(limbs, <const char *>high, False, m)
         if rounded:
             add_errors(limbs, low, m)
+
+
+cdef inline double special_of(const int64_t *limbs) noexcept nogil:
+    """What a sum with infinities or NaN is; 0 for a finite one."""
+    if limbs[LIMBS + 2] or (limbs[LIMBS] and limbs[LIMBS + 1]):
+        return NAN
+    return INFINITY if limbs[LIMBS] else -INFINITY if limbs[LIMBS + 1] else 0.0
+
+
+cdef double exact_quotient(int64_t *limbs, uint64_t divisor) noexcept nogil:
+    """The sum over a divisor in [1, 2^32), rounded once to the nearest; the limbs are used up.
+
+    Schoolbook division, limb by limb from the highest; three digits of the quotient and whether anything is left are all
+    that rounding wants (Knuth, The Art of Computer Programming 2, 4.3.1).
+    """
+    cdef uint64_t digits = 0, low = 0, left = 0, half, sign = 0
+    cdef int64_t i, first = -1, exponent
+    cdef double value = special_of(limbs)
+    cdef int zeros
+    cdef bint more
+    if value != 0.0:
+        return value
+    carry(limbs)
+    if limbs[LIMBS - 1] < 0:
+        sign = <uint64_t>1 << 63
+        for i in range(LIMBS):
+            limbs[i] = -limbs[i]
+        carry(limbs)
+    i = LIMBS - 1
+    while i > 0 and limbs[i] == 0:
+        i -= 1
+    # digits at `first` and `first` - 1 come into `digits`, the third into `low`
+    while i >= 0 and (first < 0 or first - i < 3):
+        left = left << 32 | <uint64_t>limbs[i]
+        half = left // divisor
+        left = left % divisor
+        if first < 0 and half:
+            first = i
+        if first - i < 2:
+            digits = digits << 32 | half
+        else:
+            low = half << 32
+        i -= 1
+    if first <= 0 or (first == 1 and digits >> 53 == 0):
+        # a number of 2^-1074, of 53 bits or less: the integer itself is its bits
+        half = 2 * left
+        digits += 1 if half > divisor or (half == divisor and digits & 1) else 0
+        digits |= sign
+        memcpy(&value, &digits, 8)
+        return value
+    more = left != 0
+    while i >= 0:
+        more = more or limbs[i] != 0
+        i -= 1
+    zeros = FX_LEADING_ZEROS(digits)
+    if zeros:
+        digits = digits << zeros | low >> (64 - zeros)
+        low = low << zeros
+    more = more or low != 0
+    exponent = 32 * (first - 1) - zeros + 12  # as float64 keeps it
+    half = digits & 0x7ff
+    digits >>= 11
+    if half > 0x400 or (half == 0x400 and (more or digits & 1)):
+        digits += 1
+    if exponent >= 2047:
+        return -INFINITY if sign else INFINITY
+    digits = (digits - (<uint64_t>1 << 52)) + (<uint64_t>exponent << 52) | sign
+    memcpy(&value, &digits, 8)
+    return value

@@ -4,7 +4,8 @@
 # sorted by the logits' strides and merged where all arrays allow it; every array is addressed through it, so the order
 # is of no consequence to a result.
 
-from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+cimport cython
+from cpython.buffer cimport PyBUF_ND, PyBUF_STRIDED_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
 cdef enum:
     MOST_AXES = 64

@@ -61,6 +61,13 @@ def pause_openmp():
     return fx_omp_pause()
 
 
+def repeat(call, Py_ssize_t times):
+    """Call something so often: bench/instructions.py counts what happens within."""
+    cdef Py_ssize_t i
+    for i in range(times):
+        call()
+
+
 def compiler():
     """The compiler that built the kernels."""
     return fx_compiler().decode()

@@ -341,6 +341,7 @@ cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint pairs, int thre
     return bad
 
 
+@cython.freelist(4)
 cdef class Pairs:
     """The rows of one or two arrays of logits or probabilities, and where what is measured of them goes.
 
@@ -363,18 +364,27 @@ cdef class Pairs:
     cdef Py_buffer buffers[3]
     cdef int held
 
-    def __cinit__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None, bint shares=False):
+    def __init__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None, bint shares=False):
+        self.set_up(p, p_kind, q, q_kind, axis, single, out, shares)
+
+    cdef int set_up(
+        self, p, int p_kind, q, int q_kind, int axis, bint single, out, bint shares
+    ) except -1:
         cdef Py_ssize_t *strides[3]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef Py_ssize_t steps[3][MOST_AXES]
         cdef int d, e = 0, a
         cdef bint one = q is None
+        if self.held:
+            raise ValueError("set up already")
         if one:
             q, q_kind = p, p_kind
         for a in range(3):
             if a == OUT and out is None:
                 break
-            PyObject_GetBuffer((p, q, out)[a], &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == OUT else 0))
+            PyObject_GetBuffer(
+                p if a == X else q if a == Q else out, &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == OUT else 0)
+            )
             self.held = a + 1
         if self.buffers[0].ndim > MOST_AXES or not 0 <= axis < self.buffers[0].ndim:
             raise ValueError("axis out of range")
@@ -384,7 +394,6 @@ cdef class Pairs:
             raise ValueError("dimensions do not match")
         if (p_kind == F64) != (q_kind == F64):
             raise ValueError("kinds do not match")
-        memset(&self.job, 0, sizeof(PairJob))
         self.job.sides = 1 if one else 2
         self.job.shares = shares or one
         for d in range(self.buffers[0].ndim):
@@ -412,6 +421,7 @@ cdef class Pairs:
         self.job.single = single
         self.job.classes = self.buffers[0].shape[axis]
         self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
+        return 0
 
     def __dealloc__(self):
         cdef int a

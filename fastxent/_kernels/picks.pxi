@@ -74,9 +74,73 @@ cdef inline double factor_of(const PickJob *job, uint64_t label, const char *sam
     return factor
 
 
-cdef int64_t pick_rows(const PickJob *job, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
-    """Score the rows; counts as `run_job` gives them."""
-    cdef uint64_t control = fx_fp_enter(), label, ahead
+cdef inline int64_t pick_line(
+    const PickJob *job, Py_ssize_t n, const char *x, Py_ssize_t step, const char *labels, Py_ssize_t label_step,
+    char *place, Py_ssize_t place_step, int x_code, Py_ssize_t ahead,
+) noexcept nogil:
+    """Rows of one line without weights, with labels of int64; x_code and `ahead` are constants."""
+    cdef uint64_t label, classes = <uint64_t>job.classes, ignore = job.ignore
+    cdef bint has_ignore = job.has_ignore, single = job.single
+    cdef Py_ssize_t stride = job.class_stride, i
+    cdef int64_t counts = 0
+    cdef double loss
+    cdef float narrow
+    for i in range(n):
+        if ahead:
+            memcpy(&label, labels + ahead * label_step, 8)
+            if label < classes:
+                fx_prefetch(x + ahead * step + <Py_ssize_t>label * stride)
+        memcpy(&label, labels, 8)
+        loss = 0.0
+        if has_ignore and label == ignore:
+            counts += 1
+        elif label >= classes:
+            counts += <int64_t>1 << 32
+        else:
+            loss = -1.0 * item_of(x + <Py_ssize_t>label * stride, x_code)
+        if single:
+            narrow = <float>loss
+            memcpy(place, &narrow, 4)
+        else:
+            memcpy(place, &loss, 8)
+        x += step
+        labels += label_step
+        place += place_step
+    return counts
+
+
+cdef inline int64_t pick_lines(const PickJob *job, Py_ssize_t start, Py_ssize_t stop, int x_code) noexcept nogil:
+    """Line by line; the last rows of a line have none ahead."""
+    cdef Py_ssize_t row = start, line = job.layout.shape[job.layout.axes - 1] if job.layout.axes else 1, n, some
+    cdef Py_ssize_t size = 4 if job.single else 8
+    cdef char *at[PICKED_ARRAYS]
+    cdef Py_ssize_t step[PICKED_ARRAYS]
+    cdef int64_t counts = 0
+    cdef int a
+    while row < stop:
+        n = min(line - row % line, stop - row)
+        find_line(job, row, at, step)
+        if job.flat != NULL:
+            at[PICKED_OUT] = job.flat + (row - job.start) * size
+            step[PICKED_OUT] = size
+        some = max(0, n - PICKED_AHEAD)
+        counts += pick_line(
+            job, some, at[PICKED_X], step[PICKED_X], at[PICKED_LABELS], step[PICKED_LABELS], at[PICKED_OUT],
+            step[PICKED_OUT], x_code, PICKED_AHEAD,
+        )
+        for a in range(PICKED_ARRAYS):
+            at[a] += some * step[a]
+        counts += pick_line(
+            job, n - some, at[PICKED_X], step[PICKED_X], at[PICKED_LABELS], step[PICKED_LABELS], at[PICKED_OUT],
+            step[PICKED_OUT], x_code, 0,
+        )
+        row += n
+    return counts
+
+
+cdef int64_t pick_any(const PickJob *job, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Rows with labels of any dtype, and any weights."""
+    cdef uint64_t label, ahead
     cdef int64_t counts = 0
     cdef Py_ssize_t row, line = job.layout.shape[job.layout.axes - 1] if job.layout.axes else 1, left = 0
     cdef char *at[PICKED_ARRAYS]
@@ -113,10 +177,27 @@ cdef int64_t pick_rows(const PickJob *job, Py_ssize_t start, Py_ssize_t stop) no
             memcpy(place, &loss, 8)
         for a in range(PICKED_ARRAYS):
             at[a] += step[a]
+    return counts
+
+
+cdef int64_t pick_rows(const PickJob *job, Py_ssize_t start, Py_ssize_t stop) noexcept nogil:
+    """Score the rows; counts as `run_job` gives them."""
+    cdef uint64_t control = fx_fp_enter()
+    cdef bint weighted = job.data[PICKED_SAMPLE] != NULL or job.weights != NULL or job.row_weights != NULL
+    cdef int64_t counts
+    if weighted or job.code[PICKED_LABELS] != 8 + SIGNED:
+        counts = pick_any(job, start, stop)
+    elif job.code[PICKED_X] == F32:
+        counts = pick_lines(job, start, stop, F32)
+    elif job.code[PICKED_X] == F64:
+        counts = pick_lines(job, start, stop, F64)
+    else:
+        counts = pick_any(job, start, stop)
     fx_fp_leave(control)
     return counts
 
 
+@cython.freelist(4)
 cdef class Picks:
     """Rows of which the label's element is wanted.
 
@@ -140,24 +221,29 @@ cdef class Picks:
     cdef Py_buffer buffers[PICKED_ARRAYS]
     cdef int held[PICKED_ARRAYS]
 
-    def __cinit__(
+    def __init__(
         self, x, int x_code, int axis, labels, int label_code, sample, int sample_code, out, bint single
     ):
+        self.set_up(x, x_code, axis, labels, label_code, sample, sample_code, out, single)
+
+    cdef int set_up(
+        self, x, int x_code, int axis, labels, int label_code, sample, int sample_code, out, bint single
+    ) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t steps[MOST_ARRAYS][MOST_AXES]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef int a, d, e, axes
-        memset(&self.job, 0, sizeof(PickJob))
-        memset(self.held, 0, sizeof(self.held))
+        cdef int codes[PICKED_ARRAYS]
+        if self.held[PICKED_X]:
+            raise ValueError("set up already")
         memset(steps, 0, sizeof(steps))
-        arrays = (x, labels, sample, out)
-        codes = (x_code, label_code, sample_code, <int>F32 if single else <int>F64)
-        for a in range(PICKED_ARRAYS):
+        codes[:] = [x_code, label_code, sample_code, F32 if single else F64]
+        for a, array in enumerate((x, labels, sample, out)):
             strides[a] = steps[a]
-            if arrays[a] is None:
+            if array is None:
                 continue
             PyObject_GetBuffer(
-                arrays[a], &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == PICKED_OUT else 0)
+                array, &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == PICKED_OUT else 0)
             )
             self.held[a] = 1
             self.job.data[a] = <char *>self.buffers[a].buf
@@ -183,6 +269,7 @@ cdef class Picks:
         self.job.classes = self.buffers[PICKED_X].shape[axis]
         self.job.class_stride = self.buffers[PICKED_X].strides[axis]
         self.job.single = single
+        return 0
 
     def __dealloc__(self):
         cdef int a

@@ -169,6 +169,7 @@ cdef int64_t run_targets(TargetJob *job, int threads, bint writing) noexcept nog
     return run_target_tasks(job, 2, rows, threads) if job.segment1 == job.segments else 0
 
 
+@cython.freelist(4)
 cdef class Targets:
     """The rows of one array with their targets, and where losses and gradients go.
 
@@ -190,17 +191,21 @@ cdef class Targets:
     cdef Py_buffer views[TARGET_ARRAYS]
     cdef bint held[TARGET_ARRAYS]
 
-    def __cinit__(self, x, int kind, int axis, target, int target_code, sample=None, int sample_kind=0,
-                  loss=None, gradient=None):
+    def __init__(self, x, int kind, int axis, target, int target_code, sample=None, int sample_kind=0,
+                 loss=None, gradient=None):
+        self.set_up(x, kind, axis, target, target_code, sample, sample_kind, loss, gradient)
+
+    cdef int set_up(
+        self, x, int kind, int axis, target, int target_code, sample, int sample_kind, loss, gradient
+    ) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t shape[MOST_AXES]
         cdef Py_ssize_t steps[TARGET_ARRAYS][MOST_AXES]
         cdef bint full[TARGET_ARRAYS]
         cdef Py_buffer *view
         cdef int d, e, a, axes
-        memset(&self.job, 0, sizeof(TargetJob))
-        memset(self.views, 0, sizeof(self.views))
-        memset(self.held, 0, sizeof(self.held))
+        if self.held[X]:
+            raise ValueError("set up already")
         memset(steps, 0, sizeof(steps))
         for a, array in enumerate((x, target, gradient, sample, loss)):
             if array is not None:
@@ -254,6 +259,7 @@ cdef class Targets:
         self.job.inner = 1
         if self.job.layout.axes:
             self.job.inner = max(1, self.job.layout.shape[self.job.layout.axes - 1])
+        return 0
 
     def __dealloc__(self):
         cdef int a

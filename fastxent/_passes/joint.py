@@ -34,8 +34,13 @@ def as_log_base(base: float | None) -> float:
     value = float(base)
     if not (isfinite(value) and value > 0 and value != 1):
         raise ValueError(f"base must be positive, finite and not 1, got {base!r}")
+    return log_of(value)
+
+
+def log_of(x: float) -> float:
+    """The logarithm of one number."""
     out = np.empty(1)
-    kernels.elementary("log", np.array([value]), out)
+    kernels.elementary("log", np.array([x]), out)
     return float(out[0])
 
 
