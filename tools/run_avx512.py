@@ -66,7 +66,6 @@ print("FILES", *files, sep="\\n")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     print(done.stdout.partition("FILES")[0], end="")
     files = {Path(name) for name in done.stdout.partition("FILES")[2].split() if Path(name).is_file()}
-    files = {f for f in files if not f.name.startswith(("libcrypto.", "_hashlib."))}  # large, and hashlib has its own
     # the memory map has libraries by their own names, the loader asks for them by those of links
     libraries = {f for f in files if ".so" in f.name and "site-packages" not in f.parts}
     return files | {link for f in libraries for link in f.parent.glob(f.name.partition(".so")[0] + ".so.*")}
