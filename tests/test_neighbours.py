@@ -38,6 +38,7 @@ FUNCTIONS = {
     "logsumexp": lambda x, *_: fx.logsumexp(x, axis=1),
     "logsumexp, weighted": lambda x, q, p, r, *_: fx.logsumexp(x, axis=1, b=r),
     "softmax": lambda x, *_: fx.softmax(x, axis=1),
+    "log_softmax": lambda x, *_: fx.log_softmax(x, axis=1),
     "labels": lambda x, q, p, r, soft, y: fx.cross_entropy(x, y, reduction="none"),
     "smoothed": lambda x, q, p, r, soft, y: fx.cross_entropy(x, y, reduction="none", label_smoothing=0.1),
     "gradient": lambda x, q, p, r, soft, y: fx.cross_entropy(x, y, reduction="none", return_grad=True)[1],

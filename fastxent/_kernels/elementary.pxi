@@ -12,6 +12,19 @@ cdef inline void two_sum(double a, double b, double *s, double *error) noexcept 
     s[0] = t
 
 
+cdef inline double reciprocal_rest(double m, double m_lo) noexcept nogil:
+    """1 / (m + m_lo) - 1 / m rounded."""
+    cdef double y = 1.0 / m, product = y * m, a, b, c, d
+    # the product's error without a fused multiply-add, too
+    a = 134217729.0 * m
+    a = a - (a - m)
+    b = m - a
+    c = 134217729.0 * y
+    c = c - (c - y)
+    d = y - c
+    return ((1.0 - product) - (((a * c - product) + a * d + b * c) + b * d) - m_lo * y) * y
+
+
 cdef inline double power_of_two(int64_t e) noexcept nogil:
     """2^e for -1022 <= e <= 1023."""
     cdef uint64_t bits = <uint64_t>(e + 1023) << 52

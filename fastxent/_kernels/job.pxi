@@ -287,6 +287,8 @@ cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil
         counts = window_task(job, task)
     elif phase == 4:
         counts = finish_window(job)
+    elif job.strided and has_outputs(job):
+        counts = whole_outputs(job, task)
     elif job.strided:
         counts = whole_pixels(job, task)
     else:

@@ -20,10 +20,20 @@ cdef inline void some_terms(const vec *x, vec *e) noexcept nogil:
         vd_terms(x, e)
 
 
-cdef inline void stream_terms(const char *p, int kind, Py_ssize_t n, char *e, vec like) noexcept nogil:
-    """e^x of n contiguous elements."""
+cdef inline void lifted_terms(const vec *x, vec *e, vec *lo) noexcept nogil:
+    if vec is vf:
+        vf_lifted(x, e, lo)
+    else:
+        vd_lifted(x, e, lo)
+
+
+cdef inline void stream_terms(
+    const char *p, int kind, Py_ssize_t n, bint lifted, char *e, char *e_lo, vec like
+) noexcept nogil:
+    """e^x of n contiguous elements; `lifted`: as softmax wants them (narrowoutputs.pxi), with what their rounding lost."""
     cdef vec x[FX_NI]
     cdef vec y[FX_NI]
+    cdef vec lo[FX_NI]
     cdef vec last[FX_NI]
     cdef Py_ssize_t w = width(like), i, v, size = itemsize(kind)
     for i in range(n // (FX_NI * w)):
@@ -33,7 +43,13 @@ cdef inline void stream_terms(const char *p, int kind, Py_ssize_t n, char *e, ve
         for v in range(FX_NI):
             x[v] = load(p + v * w * size, kind, like)
         p += FX_NI * w * size
-        some_terms(x, y)
+        if lifted:
+            lifted_terms(x, y, lo)
+            for v in range(FX_NI):
+                store(e_lo + v * <Py_ssize_t>sizeof(vec), lo[v])
+            e_lo += FX_NI * sizeof(vec)
+        else:
+            some_terms(x, y)
         for v in range(FX_NI):
             store(e + v * <Py_ssize_t>sizeof(vec), y[v])
         e += FX_NI * sizeof(vec)
@@ -43,8 +59,29 @@ cdef inline void stream_terms(const char *p, int kind, Py_ssize_t n, char *e, ve
         memcpy(last, p, i * size)
         for v in range(FX_NI):
             x[v] = load(<const char *>last + v * w * size, kind, like)
-        some_terms(x, last)
+        if lifted:
+            lifted_terms(x, last, lo)
+            memcpy(e_lo, lo, i * (sizeof(vec) // w))
+        else:
+            some_terms(x, last)
         memcpy(e, last, i * (sizeof(vec) // w))
+
+
+cdef inline void add_rows(
+    const char *e, Py_ssize_t n, Py_ssize_t rows, Py_ssize_t chain, double *s, double *s_lo, vec like
+) noexcept nogil:
+    """Add the terms of rows that lie one after the other to s, FX_TILE rows and `chain` terms at a time; for float64 to
+    the pair."""
+    cdef Py_ssize_t i, j, r
+    for i in range((rows + FX_TILE - 1) // FX_TILE):
+        r = i * FX_TILE
+        j = 0 - chain
+        while j + chain < n:
+            j += chain
+            if vec is vf:
+                fx_row_sums_f32(<const float *>e + r * n + j, n, min(chain, n - j), &s[r])
+            else:
+                fx_row_sums_f64(<const double *>e + r * n + j, n, min(chain, n - j), &s[r], &s_lo[r])
 
 
 cdef inline void stream_sums(
@@ -56,7 +93,7 @@ cdef inline void stream_sums(
     cdef double packed[TERM_DOUBLES]
     cdef Py_ssize_t size = itemsize(kind), native_size = sizeof(vec) // width(like)
     cdef Py_ssize_t group = min(FX_PIXELS, 8 * TERM_DOUBLES // native_size // n) // FX_TILE * FX_TILE
-    cdef Py_ssize_t row, count, i, j, k, r, chain = 8 * chain_length(like)
+    cdef Py_ssize_t row, count, i, j, k
     cdef const char *p
     for k in range((rows + group - 1) // group):
         row = k * group
@@ -66,7 +103,7 @@ cdef inline void stream_sums(
             for i in range(count):
                 memcpy(<char *>packed + i * n * size, p + i * pixel_stride, n * size)
             p = <const char *>packed
-        stream_terms(p, kind, count * n, <char *>e, like)
+        stream_terms(p, kind, count * n, False, <char *>e, NULL, like)
         # lanes behind the last row
         memset(<char *>e + count * n * native_size, 0, FX_TILE * native_size)
         if holes != NULL:
@@ -78,15 +115,7 @@ cdef inline void stream_sums(
                     (<float *>e)[j] = 0
                 else:
                     e[j] = 0
-        for i in range((count + FX_TILE - 1) // FX_TILE):
-            r = row + i * FX_TILE
-            j = 0 - chain
-            while j + chain < n:
-                j += chain
-                if vec is vf:
-                    fx_row_sums_f32(<float *>e + i * FX_TILE * n + j, n, min(chain, n - j), &out.s[r])
-                else:
-                    fx_row_sums_f64(e + i * FX_TILE * n + j, n, min(chain, n - j), &out.s[r], &out.s_lo[r])
+        add_rows(<char *>e, n, count, 8 * chain_length(like), &out.s[row], &out.s_lo[row], like)
 
 
 cdef inline void block_sums(

@@ -13,6 +13,15 @@ cdef struct Normaliser:
     double hi, lo      # log-sum-exp
 
 
+cdef inline void logarithm_of(double hi, double lo, int kind, Normaliser *out) noexcept nogil:
+    """Take the log-sum-exp hi + lo."""
+    if kind == F64:
+        out.hi, out.lo = hi, lo
+    else:
+        out.hi = <float>hi
+        out.lo = <float>((hi - out.hi) + lo) if -INFINITY < hi < INFINITY else 0.0
+
+
 cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normaliser *out) noexcept nogil:
     cdef int64_t e
     cdef double m, exact
@@ -32,11 +41,32 @@ cdef void normaliser_of(const Partial *p, double hi, double lo, int kind, Normal
         out.inverse = NAN
         out.c = 0
         out.shift = 0.0
+    logarithm_of(hi, lo, kind, out)
+
+
+cdef inline void normaliser_of_ordinary(double s, double s_lo, int kind, Normaliser *out) noexcept nogil:
+    """For softmax, of a sum without a reference (ordinary.pxi): what `mend` and `normaliser_of` do, of normal s."""
+    cdef uint64_t bits
+    cdef int64_t e
+    cdef double m, m_lo, g, exact
+    memcpy(&bits, &s, 8)
+    e = <int64_t>(bits >> 52) - 1023
+    m = s * power_of_two(-e)
+    m_lo = s_lo * power_of_two(-e)
+    if FX_FMA:
+        # e^g - 1 = g + g^2 / 2 + ..., |g| < 3e-7
+        g = <double>e * (-FX_LN2_LO_D if kind == F64 else -<double>FX_LN2_LO_F)
+        m_lo = m_lo + (g + 0.5 * g * g) * m
+    two_sum(m, m_lo, &m, &m_lo)
+    exact = 1.0 / m
+    out.c = e
+    out.shift = out.hi = out.lo = 0.0
     if kind == F64:
-        out.hi, out.lo = hi, lo
+        out.inverse = exact
+        out.inverse_lo = reciprocal_rest(m, m_lo)
     else:
-        out.hi = <float>hi
-        out.lo = <float>((hi - out.hi) + lo) if -INFINITY < hi < INFINITY else 0.0
+        out.inverse = <float>exact
+        out.inverse_lo = exact - out.inverse
 
 
 cdef inline void output(

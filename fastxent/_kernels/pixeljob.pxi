@@ -190,10 +190,10 @@ cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *pa
 
 
 cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
-    """Neighbouring rows of one segment: sum, finish and write them."""
+    """Neighbouring rows of one segment: sum and finish them."""
     cdef Pixels pixels
     cdef Partial part
-    cdef Normaliser norms[FX_PIXELS]
+    cdef Normaliser unused
     cdef int64_t labels[FX_PIXELS]
     cdef uint8_t status[FX_PIXELS]
     cdef double x_label[FX_PIXELS]
@@ -278,9 +278,7 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
             if job.mode == STATS:
                 pixel_stats(job, row + i, labels[i], &part, values[i])
                 continue
-        counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &norms[i])
-    if has_outputs(job):
-        write_pixels_of(job, row, count, norms)
+        counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &unused)
     return counts
 
 

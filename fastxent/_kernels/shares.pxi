@@ -382,19 +382,6 @@ cdef bint shares_of(const PairPart *sums, int sides, Pair *pair) noexcept nogil:
     return True
 
 
-cdef inline double reciprocal_rest(double m, double m_lo) noexcept nogil:
-    """1 / (m + m_lo) - 1 / m rounded."""
-    cdef double y = 1.0 / m, product = y * m, a, b, c, d
-    # the product's error without a fused multiply-add, too
-    a = 134217729.0 * m
-    a = a - (a - m)
-    b = m - a
-    c = 134217729.0 * y
-    c = c - (c - y)
-    d = y - c
-    return ((1.0 - product) - (((a * c - product) + a * d + b * c) + b * d) - m_lo * y) * y
-
-
 cdef void finish_entropy(double *sums) noexcept nogil:
     """Into sums[0]: the entropy in nats."""
     if sums[2] > 0.0:

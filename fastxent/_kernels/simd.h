@@ -413,6 +413,24 @@ FX_INLINE void vd_terms(const vd *x, vd *e) {
     vd_exp(c, vd_splat(FX_MAGIC_D + 1023.0), 0, c, scale);
     FX_EACH(e, c[v] * scale[v]);
 }
+/* the same times 2^FX_LIFT, and lo, what its rounding lost, so that a term divided by the sum is a probability: where the
+   sum is at least 1, a term that is below the normal numbers, and 0, belongs to a probability that is, too */
+#define FX_LIFT_F 48
+#define FX_LIFT_D 400
+FX_INLINE void vf_lifted(const vf *x, vf *e, vf *lo) {
+    vf c[FX_NI], scale[FX_NI];
+    FX_EACH(c, vf_min(vf_splat(54.0f), vf_max(vf_splat(-121.2f), x[v])));
+    vf_exp(c, vf_splat(FX_MAGIC_F + 127.0f + FX_LIFT_F), FX_LESS_ONE, c, scale);
+    FX_EACH(lo, ((1.0f - (1.0f + c[v])) + c[v]) * scale[v]);
+    FX_EACH(e, (1.0f + c[v]) * scale[v]);
+}
+FX_INLINE void vd_lifted(const vd *x, vd *e, vd *lo) {
+    vd c[FX_NI], scale[FX_NI];
+    FX_EACH(c, vd_min(vd_splat(400.0), vd_max(vd_splat(-986.2), x[v])));
+    vd_exp(c, vd_splat(FX_MAGIC_D + 1023.0 + FX_LIFT_D), FX_LESS_ONE, c, scale);
+    FX_EACH(lo, ((1.0 - (1.0 + c[v])) + c[v]) * scale[v]);
+    FX_EACH(e, (1.0 + c[v]) * scale[v]);
+}
 
 /* The sum of the terms of FX_RUN = 8 vectors, `step` bytes apart, `n` of which are there; lanes that hold j + k in
    `label` leave out vector k. Written out, for loops over arrays of vectors stay in memory. */

@@ -52,6 +52,8 @@ cdef extern from "simd.h" nogil:
     vd vd_max(vd, vd)
     void vf_terms(const vf *, vf *)
     void vd_terms(const vd *, vd *)
+    void vf_lifted(const vf *, vf *, vf *)
+    void vd_lifted(const vd *, vd *, vd *)
     vf vf_eight(const char *, Py_ssize_t, int, int, const int32_t *, int32_t)
     vd vd_eight(const char *, Py_ssize_t, int, const int64_t *, int64_t)
     vd vd_exponent(vd)

@@ -1,0 +1,161 @@
+# softmax and log_softmax of rows of few classes that lie side by side, FX_PIXELS rows at a time.
+#
+# Softmax: the rows are one stream of exponentials, kept in the first cache; their sums as ordinary.pxi has them, the
+# sums' inverses side by side, and each exponential times its row's. The exponentials are lifted by a power of two
+# (simd.h), and a row whose sum then lies within the range has all its digits; others (far off, masked, infinite, NaN)
+# are summed by the kernel of strided.pxi and written row by row. log_softmax: (x - hi) - lo, hi + lo the log-sum-exp,
+# which is the loss against the largest logit, as narrow rows have it. What becomes of a row depends on that row alone.
+
+cdef inline Py_ssize_t inverses(
+    const double *s, const double *s_lo, Py_ssize_t rows, char *inverse, char *inverse_lo, uint8_t *odd, vec like
+) noexcept nogil:
+    """1 / s in two numbers of the working precision; mark and count the rows where it is not to be had."""
+    cdef double y, rest, most = 1.3e36 if vec is vf else 8.4e270     # 2^120, 2^900
+    cdef Py_ssize_t i, failed = 0
+    for i in range(rows):
+        odd[i] = not 1.0 <= s[i] <= most
+        failed += odd[i]
+        y = 1.0 / s[i]
+        if vec is vf:
+            (<float *>inverse)[i] = <float>y
+            (<float *>inverse_lo)[i] = <float>(y - <double>(<float>y))
+        else:
+            (<double *>inverse)[i] = y
+            (<double *>inverse_lo)[i] = reciprocal_rest(s[i], s_lo[i])
+    return failed
+
+
+cdef inline vec one_of(const char *p, Py_ssize_t i, vec like) noexcept nogil:
+    """Number i of those at p, in all lanes."""
+    if vec is vf:
+        return vf_splat((<const float *>p)[i])
+    else:
+        return vd_splat((<const double *>p)[i])
+
+
+cdef inline vec put_one(vec y, vec lo, bint logarithm, vec first, vec second) noexcept nogil:
+    if logarithm:
+        return (y - first) - second
+    return vfma(y, first, vfma(y, second, lo * first))
+
+
+cdef inline void put_rows(
+    const char *a, const char *a_lo, int kind,       # in (count, n), side by side: logits, or their exponentials in two
+    Py_ssize_t n, Py_ssize_t count, bint more,       # more: other rows lie behind these and are done afterwards
+    bint logarithm,
+    const char *first, const char *second,           # in (count,): the log-sum-exp, or the sum's inverse
+    char *out, Py_ssize_t out_stride, vec like,      # out: a row every `out_stride` bytes
+) noexcept nogil:
+    cdef Py_ssize_t w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w, i, k, left, whole = 0
+    cdef vec x[1]
+    cdef vec one, two, y, lo
+    if out_stride == n * native_size:
+        # a row's last vector may run into the next rows, which are written after it
+        whole = count if more else max(count - (w + n - 1) // n, 0)
+    for i in range(count):
+        one = one_of(first, i, like)
+        two = one_of(second, i, like)
+        k = 0
+        while k < n:
+            if i < whole or k + w <= n:
+                y = load(a + k * size, kind, like)
+                lo = y if logarithm else load(a_lo + k * size, kind, like)
+                store(out + k * native_size, put_one(y, lo, logarithm, one, two))
+            else:
+                left = n - k
+                memset(x, 0, sizeof(x))
+                memcpy(x, a + k * size, left * size)
+                y = lo = load(<const char *>x, kind, like)
+                if not logarithm:
+                    memcpy(x, a_lo + k * size, left * size)
+                    lo = load(<const char *>x, kind, like)
+                x[0] = put_one(y, lo, logarithm, one, two)
+                memcpy(out + k * native_size, x, left * native_size)
+            k += w
+        a += n * size
+        if not logarithm:
+            a_lo += n * size
+        out += out_stride
+
+
+cdef inline Py_ssize_t narrow_outputs(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t rows,    # n <= NARROW, rows <= FX_PIXELS
+    bint logarithm, const double *lse, const double *lse_lo,                      # (rows,), of log_softmax
+    char *out, Py_ssize_t out_class_stride, Py_ssize_t out_stride,
+    uint8_t *odd,                                                                 # out (rows,), of softmax
+    vec like,
+) noexcept nogil:
+    """Write the outputs; of softmax give the number of rows that are left to do."""
+    cdef double e[TERM_DOUBLES + FX_TILE]
+    cdef double e_lo[TERM_DOUBLES + FX_TILE]
+    cdef double packed[TERM_DOUBLES + FX_TILE]
+    cdef double aside[TERM_DOUBLES + FX_TILE]
+    cdef double s[FX_PIXELS]
+    cdef double s_lo[FX_PIXELS]
+    cdef double first[FX_PIXELS]
+    cdef double second[FX_PIXELS]
+    cdef Py_ssize_t size = itemsize(kind), native_size = sizeof(vec) // width(like), failed = 0
+    cdef Py_ssize_t group = min(FX_PIXELS, 8 * TERM_DOUBLES // native_size // n) // FX_TILE * FX_TILE
+    # two terms a lane, fewer than losses add: the bound is closer
+    cdef Py_ssize_t i, j, k, row, count, step, chain = 16
+    cdef bint together = out_class_stride == native_size or n == 1, more
+    cdef const char *p
+    cdef char *o
+    for j in range((rows + group - 1) // group):
+        row = j * group
+        count = min(group, rows - row)
+        more = row + count < rows
+        p = x + row * stride
+        if stride != n * size:
+            for i in range(count):
+                memcpy(<char *>packed + i * n * size, p + i * stride, n * size)
+            p = <const char *>packed
+        o = out + row * out_stride if together else <char *>aside
+        step = out_stride if together else n * native_size
+        if logarithm:
+            for i in range(count):
+                if vec is vf:
+                    (<float *>first)[i] = <float>lse[row + i]
+                    (<float *>second)[i] = <float>((lse[row + i] - <double>(<float *>first)[i]) + lse_lo[row + i])
+                else:
+                    first[i] = lse[row + i]
+                    second[i] = lse_lo[row + i]
+            put_rows(p, NULL, kind, n, count, more, True, <char *>first, <char *>second, o, step, like)
+        else:
+            stream_terms(p, kind, count * n, True, <char *>e, <char *>e_lo, like)
+            memset(<char *>e + count * n * native_size, 0, FX_TILE * native_size)
+            memset(s, 0, (count + FX_TILE - 1) // FX_TILE * FX_TILE * 8)
+            memset(s_lo, 0, (count + FX_TILE - 1) // FX_TILE * FX_TILE * 8)
+            add_rows(<char *>e, n, count, chain, s, s_lo, like)
+            add_rows(<char *>e_lo, n, count, chain, s, s_lo, like)
+            failed += inverses(s, s_lo, count, <char *>first, <char *>second, odd + row, like)
+            put_rows(
+                <char *>e, <char *>e_lo, native(like), n, count, more, False, <char *>first, <char *>second, o, step,
+                like,
+            )
+        if not together:
+            for i in range(count):
+                for k in range(n):
+                    memcpy(
+                        out + (row + i) * out_stride + k * out_class_stride,
+                        <char *>aside + (i * n + k) * native_size, native_size,
+                    )
+    return failed
+
+
+cdef Py_ssize_t any_narrow_outputs(
+    const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t rows,
+    bint logarithm, const double *lse, const double *lse_lo,
+    char *out, Py_ssize_t class_step, Py_ssize_t step, uint8_t *odd,
+) noexcept nogil:
+    cdef vf f = vf_splat(0)
+    cdef vd d = vd_splat(0)
+    if kind == F32 and logarithm:
+        return narrow_outputs(x, F32, stride, n, rows, True, lse, lse_lo, out, class_step, step, odd, f)
+    if kind == F32:
+        return narrow_outputs(x, F32, stride, n, rows, False, lse, lse_lo, out, class_step, step, odd, f)
+    if kind == F16:
+        return narrow_outputs(x, F16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, f)
+    if kind == BF16:
+        return narrow_outputs(x, BF16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, f)
+    return narrow_outputs(x, F64, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, d)
