@@ -7,7 +7,7 @@
 
 A CD is made whose initial file system has busybox, this Python with NumPy and fastxent (those files only that
 tools/bits.py uses) and the saved digests. In there tools/bits.py compares what the avx512 level gives with what was
-saved; what it prints comes out of the serial line. Some ten minutes: Bochs interprets every instruction.
+saved; what it prints comes out of the serial line. Some three minutes of a core: Bochs interprets every instruction.
 """
 
 import argparse
