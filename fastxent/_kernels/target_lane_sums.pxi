@@ -18,6 +18,7 @@ cdef struct LanePiece:
     int64_t own[LANES]       # the class left out of the sum
     double top[LANES]        # its element
     double gap[LANES]
+    double plain[LANES]         # of a label without smoothing: the loss, where it is not the gap
     double a0[LANES]
     double a0_lo[LANES]
     double a1[LANES]
@@ -213,6 +214,34 @@ cdef void any_add_lanes(const TargetJob *job, LanePiece *piece, Py_ssize_t first
         add_lanes(job, piece, first, n, True, False, f)
 
 
+cdef void plain_losses(const TargetJob *job, LanePiece *piece, const Columns *raw, Py_ssize_t n) noexcept nogil:
+    """Losses of labels to float32, to the bits that Rows gives (pixeljob.pxi): by float32 lanes, and for what these leave by
+    the kernel with references; else by what the gap has."""
+    cdef Quick quick
+    cdef Pixels some
+    cdef double x_label[FX_NI * FX_VD]
+    cdef double again[FX_NI * FX_VD]
+    cdef int64_t hole
+    cdef Py_ssize_t i, k
+    for i in range(max(raw.count, <Py_ssize_t>FX_BATCH)):
+        quick.labels[i] = <int32_t>piece.own[i] if i < raw.count else -1
+    any_quick_rows(raw.p, raw.kind, raw.class_stride, raw.row_stride, n, raw.count, False, False, &quick)
+    for i in range(raw.count):
+        piece.plain[i] = quick.values[i]
+        if quick.ok[i]:
+            continue
+        hole = piece.own[i]
+        any_referred_segment(
+            raw.p + i * raw.row_stride, raw.kind, raw.class_stride, raw.row_stride, n, 1, &hole, &some
+        )
+        x_label[0] = piece.top[i]
+        for k in range(1, FX_NI * FX_VD):
+            some.s[k] = 1.0
+            some.s_lo[k] = some.top[k] = some.c[k] = x_label[k] = 0.0
+        losses_of(&some, x_label, 1, again)
+        piece.plain[i] = again[0] if again[0] != ODD else piece.gap[i]
+
+
 cdef void gaps_of_lanes(
     const TargetJob *job, LanePiece *piece, const Columns *raw, Py_ssize_t n
 ) noexcept nogil:
@@ -239,6 +268,7 @@ cdef void gaps_of_lanes(
         for i in range(count):
             # a negative entry, a ratio out of range, an infinite element or a row of zeros
             piece.odd[i] = low[i] > 0.0 or not 0.0 < piece.top[i] < INFINITY or not piece.gap[i] < INFINITY
+            piece.plain[i] = piece.gap[i]
         return
     # a label's loss has the bits that Rows gives, which the order of the classes in memory may choose (ordinary.pxi)
     source = raw if job.own_label else x
@@ -263,3 +293,6 @@ cdef void gaps_of_lanes(
             if job.gradient != NULL:
                 lse_with(&part, piece.top[i], piece.gap[i], &piece.hi[i], &piece.lo[i])
         piece.odd[i] = not piece.gap[i] < ODD
+        piece.plain[i] = piece.gap[i]
+    if job.own_label and job.single and n > 1:
+        plain_losses(job, piece, raw, n)

@@ -26,7 +26,7 @@ cdef void finish_lanes(const TargetJob *job, LanePiece *piece, const Columns *ra
             if job.own_label:
                 piece.a0[i] = w
                 piece.a0_lo[i] = 0.0
-                loss[i] = w * piece.gap[i]
+                loss[i] = w * piece.plain[i]
                 if not job.probabilities and job.gradient == NULL:
                     # a loss that is no finite number is as good as another
                     piece.odd[i] = False
