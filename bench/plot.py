@@ -38,11 +38,12 @@ STYLE = {"svg.hashsalt": "fastxent", "svg.fonttype": "none", "font.size": 9, "ax
 
 def speed(content: dict[str, Any]) -> Any:
     """One line for each operation and array of ordinary rows, one dot for each library."""
-    by_line: dict[tuple[str, str, str], dict[str, Row]] = {}
+    by_line: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in content["rows"]:
         ordinary = row["data"] == "normal" or row["operation"] == "contingency_table"
         if row["operation"] in OPERATIONS and ordinary:
-            by_line.setdefault((row["operation"], row["shape"], row["dtype"]), {})[row["library"]] = row
+            kind = () if row["data"] == "normal" else (row["data"],)
+            by_line.setdefault((row["operation"], row["shape"], row["dtype"], *kind), {})[row["library"]] = row
     keys = sorted((k for k, found in by_line.items() if "fastxent" in found), key=lambda k: OPERATIONS.index(k[0]))
     figure, axes = plt.subplots(figsize=(8, 0.19 * len(keys) + 1.2), layout="constrained")
     for y, key in enumerate(keys):
@@ -60,7 +61,7 @@ def speed(content: dict[str, Any]) -> Any:
     axes.set_yticks(range(len(keys)), [" ".join(key) for key in keys], fontsize=7)
     axes.set(xscale="log", xlim=(0.001, 1.3), ylim=(len(keys) - 0.3, -0.7))
     axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1 = reading"])
-    axes.set_xlabel("bytes a second over the read bandwidth (outputs as large as inputs: over a copy); bar: target")
+    axes.set_xlabel("bytes a second over the read bandwidth, or the copy's; bar: target")
     axes.set_title(f"{content['cpu']}, {content['level']}, {content['threads']} threads", fontsize=9)
     handles = {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
