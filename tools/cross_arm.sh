@@ -4,7 +4,7 @@
 #     apt-get install gcc-aarch64-linux-gnu qemu-user
 #     dpkg --add-architecture arm64 && apt-get update
 #     FASTXENT_LEVEL=avx2 python tools/bits.py save bits.json
-#     tools/cross_arm.sh /tmp/arm bits.json [--few]
+#     tools/cross_arm.sh build/arm bits.json [--few]
 #
 # The folder keeps what was downloaded (Debian's Python 3.11 for arm64, NumPy's wheel) and the build. The Python that runs
 # this needs Cython and setuptools and must be 3.11, too; nothing of it but the headers' versions enters the build.
