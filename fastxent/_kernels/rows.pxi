@@ -6,7 +6,7 @@
 # lane adds the terms of 4 groups (1 of float64) in order; the lanes of two such parts are added and flushed into
 # float64 lanes (for float64 storage into float64 pairs that keep the rounding errors, those of the two parts' addition
 # too); at the segment's end the wide lanes are folded as a tree. Segments merge in the order of columns. All of it is
-# counted from the row's start, so threads, blocks and strides change nothing.
+# counted from the row's start, so threads, blocks and strides between rows change nothing.
 #
 # Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane
 # to hide them in (errors of softmax found: 4.3 ULP with 4 additions and a plain fold, 4.0 without, 2.8 with 2). A block's
