@@ -82,7 +82,7 @@ def check(name: str, laid: Laid, got: Any, want: Any) -> None:
     single = storage.kind == "V" or storage.itemsize < 8
     if isinstance(want, dict):
         found = dataclasses.asdict(got)
-        if name == "compare":  # its statistics are differences of two models' sums: test_comparison.py has their bounds
+        if name == "compare":  # differences of two models' sums: comparison_oracle.py has their bounds
             counts = ("rows", "used", "ignored", "invalid", "nonfinite", "masked", "first_invalid", "first_nonfinite")
             assert {k: found[k] for k in counts} == {k: want[k] for k in counts}
         elif tame(call):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_comparison import PERCENTS, covariance, log_softmax, mean_and_error, quantiles, row_values
+from comparison_oracle import PERCENTS, covariance, log_softmax, mean_and_error, quantiles, row_values
 
 from fastxent.cli import main
 

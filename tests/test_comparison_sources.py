@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from child import run_python
-from test_comparison import data, llama, mean_and_error, numbers, quantiles
+from comparison_oracle import data, llama, mean_and_error, numbers, quantiles
 from test_sources_llama import write
 
 import fastxent as fx
