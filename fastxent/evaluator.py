@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastxent._scoring.summary import summary
 from fastxent._threads import default_floats
 from fastxent.results import Evaluation
 from fastxent.sources.array import ArraySource
+from fastxent.sources.base import Ranges
 
 # columns of the kernels' row statistics (_kernels/finish.pxi, RowStats); the last two are integers
 NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
@@ -172,11 +173,12 @@ class Evaluator(Accumulator):
         first = self._next if start is None else operator.index(start)
         targets = ArraySource(checked.array, None)
         small = self._inputs.temperature != 1.0 or bool(self._temperatures)
-        for a, b, part in self._inputs.blocks(x, first, small):
+        most = block_rows(checked.array.size, 1 + len(self._temperatures))
+        for a, b in Ranges(0, checked.array.size, max(1, most)):
             with default_floats():
                 values = beside.read(a, b, first)
                 numbers = as_int64(targets.read(a, b), self._ignore_index)
-            block._score(part, numbers, values, first + a, threads, sink)
+            block._score(self._inputs.blocks(x, first, small, a, b), numbers, values, first + a, threads, sink)
         block._next = first + checked.array.size
         self.merge(block)
 
@@ -188,50 +190,48 @@ class Evaluator(Accumulator):
 
     def _score(
         self,
-        x: Logits,
+        blocks: Iterator[tuple[int, int, Logits]],
         labels: NDArray[np.int64],
-        columns: Mapping[str, NDArray[Any]],
+        columns: dict[str, NDArray[Any]],
         row: int,
         threads: int | None,
         sink: Sink | None,
     ) -> None:
-        """Run the kernels over a block and add what they find."""
-        ignore = self._ignore_index
+        """Run the kernels over some rows and add what they find: counting so many at a time is cheap for each."""
+        ignore, rows = self._ignore_index, labels.size
         read = labels
         if "mask" in columns:
             read = np.where(columns["mask"], labels, ignore)
-        size = block_rows(labels.size, x.array.shape[-1])
-        stats, status = np.empty((size, 8)), np.empty(size, np.uint8)
+        temperatures = (self._inputs.temperature, *self._temperatures)
+        tables = [(np.empty((rows, 8)), np.empty(rows, np.uint8)) for _ in temperatures]
+        margin = np.empty(0 if sink is None else rows)
         done = 0
-        targets = Labels(read, LABEL_CODE, ignore & 0xFFFFFFFFFFFFFFFF)
-        at = divided(x, self._inputs.temperature)
-        for n, _, _ in run(STATS, at, 1, labels=targets, stats=stats, status=status, threads=threads):
-            some = slice(done, done + n)
-            with default_floats():
-                self._count(
-                    stats[:n], status[:n], labels[some], {k: v[some] for k, v in columns.items()}, row + done
-                )
-            if sink is not None:
-                block = x._replace(array=x.array[some])
-                margin = margins(block, self._inputs.temperature, threads)
-                sink(row + done, stats[:n], status[:n], labels[some], margin)
-            done += n
-        weights = columns.get("sample_weight")
-        for place, temperature in enumerate(self._temperatures):
-            done = 0
-            for n, _, _ in run(
-                STATS, divided(x, temperature), 1, labels=targets, stats=stats, status=status, threads=threads
-            ):
-                with default_floats():
-                    some = (status[:n] == USED) & ~np.isnan(stats[:n, 0])
-                    kept = np.ascontiguousarray(stats[:n][some].T)
-                    self._parts["curve"].add(
-                        place,
-                        *(kept[i] for i in (0, 4, 3)),
-                        kept[RANK].view(np.int64) == 0,
-                        None if weights is None else weights[done : done + n][some],
-                    )
-                done += n
+        for _, _, x in blocks:
+            first, end = done, done + len(x.array)
+            targets = Labels(read[first:end], LABEL_CODE, ignore & 0xFFFFFFFFFFFFFFFF)
+            for temperature, (stats, status) in zip(temperatures, tables, strict=True):
+                some: dict[str, Any] = {"stats": stats[first:end], "status": status[first:end]}
+                for n, _, _ in run(STATS, divided(x, temperature), 1, labels=targets, threads=threads, **some):
+                    if sink is not None and stats is tables[0][0]:
+                        part = x._replace(array=x.array[done - first : done - first + n])
+                        margin[done : done + n] = margins(part, temperature, threads)
+                        done += n
+            done = end
+        with default_floats():
+            self._count(*tables[0], labels, columns, row)
+            for place, (stats, status) in enumerate(tables[1:]):
+                self._count_curve(place, stats, status, columns.get("sample_weight"))
+        if sink is not None:
+            sink(row, *tables[0], labels, margin)
+
+    def _count_curve(
+        self, place: int, stats: NDArray[np.float64], status: NDArray[np.uint8], weights: NDArray[np.float64] | None
+    ) -> None:
+        """Add the row statistics at one of the other temperatures."""
+        used = (status == USED) & ~np.isnan(stats[:, 0])
+        loss, _, _, confidence, entropy, _, _, rank = np.ascontiguousarray(stats[used].T)
+        hit = rank.view(np.int64) == 0
+        self._parts["curve"].add(place, loss, entropy, confidence, hit, None if weights is None else weights[used])
 
     def _count(
         self,

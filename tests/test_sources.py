@@ -126,6 +126,38 @@ def test_storage(shape, block, tmp_path, monkeypatch):
         assert numbers(one.result()) == want
 
 
+@pytest.mark.parametrize("elements", [1, 70, 30 * 37])
+def test_rows_of_several_blocks(elements, tmp_path, monkeypatch):
+    """What is counted together may be several blocks of the kernels, and several buffers."""
+    x, y = data()
+    shifted = np.nan_to_num(x, nan=0.5, posinf=9, neginf=-9)
+    calls = [
+        lambda: fx.evaluate(x, y),
+        lambda: fx.evaluate(x.reshape(5, 80, 30), y.reshape(5, 80)),
+        lambda: fx.evaluate(x, y, temperatures=[0.5, 2.0], temperature=1.5),
+        lambda: fx.evaluate(np.exp(-shifted * shifted), y, inputs="probs"),
+        lambda: fx.evaluate(x.astype(">f4"), y, mask=np.arange(400) % 3 > 0),
+        lambda: fx.evaluate(x, y, per_row=tmp_path / "rows.npy"),
+        lambda: fx.compare(x, x[::-1], y),
+    ]
+    values = []
+    for blocks in (None, elements):
+        if blocks:
+            monkeypatch.setattr("fastxent._passes.rows.BLOCK_ELEMENTS", blocks)
+            monkeypatch.setattr("fastxent._scoring.inputs.BUFFER_ELEMENTS", blocks)
+            monkeypatch.setattr("fastxent._scoring.inputs.COPY_ELEMENTS", blocks)
+        values.append([numbers(call()) for call in calls] + [np.load(tmp_path / "rows.npy").tobytes()])
+    assert values[0] == values[1]
+
+
+def test_a_view_is_told():
+    x = np.zeros((4, 6, 8), np.float32)
+    for array in (x, x[::2], x[:, ::2], x[:0], x[1], x[..., :5]):
+        of, whole = ArraySource(array), np.shares_memory(ArraySource(array).read(0, len(array)), x)
+        assert of.views is (whole or not len(array)), array.shape
+    assert not ArraySource(x, 0).views
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_threads(threads, tmp_path):
     x, y = data(3000)  # enough for more than one thread

@@ -76,3 +76,15 @@ def test_long_axes_that_do_not_join(monkeypatch):
         assert same_bits(found[0]["lse"], np.repeat(want["lse"], 2)), name
         both = found[0]["softmax"].reshape(given.shape)
         assert same_bits(np.ascontiguousarray(both[:, 1]).ravel(), want["softmax"]), name
+
+
+def test_the_statistics_of_several_rows_in_windows(monkeypatch):
+    rows = np.stack([long_rows("float32")["plain"] * k for k in (1, 2, 3)])
+    labels = np.array([5, -100, 70_000])
+    found = []
+    for storage in ("<f4", ">f4"):
+        result = fx.evaluate(rows.astype(storage), labels).to_dict()
+        del result["provenance"]
+        found.append(result)
+        monkeypatch.setattr("fastxent._arrays.CONVERSION_ELEMENTS", 1000)
+    assert str(found[0]) == str(found[1])

@@ -60,8 +60,8 @@ def run(
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
 
-    Results go to `out`, laid out as the array, or to `flat` (and `row_weights`, `stats`, `status`), which hold one
-    block, BLOCK_ROWS at most, and are overwritten by the next.
+    Results go to `out`, laid out as the array, or to `flat` and `row_weights` (and `status`), which hold one block,
+    BLOCK_ROWS at most, and are overwritten by the next; or to `stats` (and `status`), which hold all rows.
     """
     if threads is None and x.array.size < SERIAL_ELEMENTS:
         threads = 1
@@ -81,6 +81,7 @@ def run(
             unit=unit,
         )
         return
+    done = 0
     aside = False
     if out is not None and x.convert is not None and out.ndim == x.array.ndim:
         # as the pieces have it; where they join axes, a block's outputs are brought to their places afterwards
@@ -104,6 +105,8 @@ def run(
             if rows.segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.partial_size, np.uint8)
             elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
+            if done and stats is not None:  # done are the rows of the blocks before
+                stats, status, done = stats[done:], None if status is None else status[done:], 0
             with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
                 ignored, invalid = rows.run(
                     mode,
@@ -122,7 +125,8 @@ def run(
                     unit=unit,
                 )
             if segment1 == rows.segments:
-                yield row1 - row0, ignored, invalid
+                done = row1 - row0
+                yield done, ignored, invalid
         if out is not None and target is not None and aside:
             out[index] = target.reshape(out[index].shape)
 

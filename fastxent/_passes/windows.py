@@ -90,6 +90,8 @@ def run(
                         part[...] = target[done : done + part.size].reshape(part.shape)
                         done += part.size
         yield 1, ignored, invalid
+        if results["stats"] is not None:  # it holds all rows
+            results |= {name: None if results[name] is None else results[name][1:] for name in ("stats", "status")}
 
 
 def _fill(x: Logits, row: NDArray[Any], start: int, stop: int, buffer: NDArray[Any]) -> None:

@@ -100,14 +100,11 @@ def _collect(
     labels: Labels | None,
     threads: int | None,
 ) -> None:
-    """Row statistics of a block that may be more than one of the kernels'."""
-    n = len(stats)
-    some, found = np.empty((n, 8)), np.zeros(n, np.uint8)
-    done = 0
-    for count, _, _ in run(mode, x, 1, labels=labels, stats=some, status=found, threads=threads):
-        stats[done : done + count] = some[:count]
-        status[done : done + count] = np.maximum(status[done : done + count], found[:count])
-        done += count
+    """Row statistics of a block; the larger status of two models' stays."""
+    found = np.zeros(len(stats), np.uint8)
+    for _ in run(mode, x, 1, labels=labels, stats=stats, status=found, threads=threads):
+        pass
+    np.maximum(status, found, out=status)
 
 
 def _divergences(what: int, p: Logits, q: Logits, threads: int | None) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, F32, F64, Logits, as_logits
 from fastxent._dispatch import kernels
-from fastxent._passes.rows import block_rows
 from fastxent.sources.array import ArraySource
 
 INPUTS = ("logits", "log_probs", "probs")
@@ -91,24 +90,26 @@ class Inputs:
         """Whether the kernels can read the values as they lie, the temperature apart."""
         return self.inputs != "probs" and not self.binary
 
-    def blocks(self, x: Logits, first_row: int = 0, small: bool = False) -> Iterator[tuple[int, int, Logits]]:
-        """The rows in C order as logits whose class axis is contiguous: (start, stop, (stop - start, C)).
+    def blocks(
+        self, x: Logits, first_row: int = 0, small: bool = False, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, int, Logits]]:
+        """Rows in C order, all or some, as logits whose class axis is contiguous: (start, stop, (stop - start, C)).
 
-        They are not divided by the temperature yet; `small` gives blocks as small as a buffer for that should be.
+        They are not divided by the temperature yet; `small` gives blocks as small as a buffer for that should be. Where
+        nothing is copied, the rows are one block.
         """
         array = x.array if x.array.ndim > 1 else x.array[None]
         columns = array.shape[-1]
-        rows = prod(array.shape[:-1])
-        lies = array.ndim <= 2 and (columns == 1 or array.strides[-1] == array.itemsize)
-        size = block_rows(rows, columns)
+        source = ArraySource(array)
+        stop = source.rows if stop is None else stop
+        size = max(1, stop - start)
         if small or not self.plain:
             size = min(size, max(1, BUFFER_ELEMENTS // max(2, columns)))
-        elif not lies:
+        elif not source.views:
             size = min(size, max(1, COPY_ELEMENTS // columns))
-        source = ArraySource(array)
-        for start in range(0, rows, max(1, size)):
-            stop = min(start + size, rows)
-            yield start, stop, self.convert(x._replace(array=source.read(start, stop)), first_row + start)
+        for a in range(start, stop, size):
+            b = min(a + size, stop)
+            yield a, b, self.convert(x._replace(array=source.read(a, b)), first_row + a)
 
     def convert(self, x: Logits, first_row: int = 0, name: str = "logits") -> Logits:
         """A block (n, columns) as logits (n, C); itself where it is read as it lies."""

@@ -25,6 +25,7 @@ from fastxent.sources.array import ArraySource
 from fastxent.sources.base import Ranges, read_ahead
 
 BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
+MEMORY_BYTES = 1 << 28  # of arrays that nobody copies: some 10 ms, beside which adding a block to the rest is nothing
 BLOCK_ROWS = 1 << 18
 
 Progress = bool | Callable[[int, int], None]
@@ -112,7 +113,8 @@ def read_into(
     some_labels = [] if labels is None else [Shifted(labels, shift) if shift else labels]
     everything = (*logits.values(), *some_labels, *beside.values())
     sizes = tuple(source.row_bytes for source in everything)
-    step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, sum(sizes[: len(logits)]))))
+    views = all(isinstance(source, ArraySource) and source.views for source in everything)
+    step = max(1, min(BLOCK_ROWS, (MEMORY_BYTES if views else BLOCK_BYTES) // max(1, sum(sizes[: len(logits)]))))
     done = 0
     saved = found = None
     if checkpoint is not None:

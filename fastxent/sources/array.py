@@ -32,6 +32,11 @@ class ArraySource(Source):
         self.dtype = array.dtype
         self.row_shape = () if axis is None else array.shape[-1:]
 
+    @property
+    def views(self) -> bool:
+        """Whether `read` copies nothing, however many rows it is asked for."""
+        return self.rows == 0 or np.may_share_memory(self.read(0, 1), self._array)
+
     def _read(self, start: int, stop: int, out: NDArray[np.uint8] | None) -> NDArray[Any]:
         rows = take_rows(self._array, start, stop, len(self.row_shape))
         if self.row_shape and rows.shape[1] > 1 and rows.strides[1] != rows.itemsize:
