@@ -314,6 +314,7 @@ def test_states_are_checked():
     one = Comparator()
     one.update(p, q, labels, **columns)
     state = one.state()
+    means = state["parts"]["means"]
     assert state == Comparator.from_state(state).state()
     for wrong in (None, {}, fx.Evaluator().state()):
         with pytest.raises(ValueError, match="no state of a Comparator"):
@@ -327,6 +328,8 @@ def test_states_are_checked():
         ("parts", {**state["parts"], "confidence": state["parts"]["groups"]}),
         ("parts", {**state["parts"], "kl_quantiles": Comparator().state()}),
         ("parts", {**state["parts"], "groups": state["parts"]["confidence"]}),
+        ("parts", {**state["parts"], "means": {**means, "sums": [["-0x1", 0, 0, 0]] * len(means["sums"])}}),
+        ("parts", {**state["parts"], "means": {**means, "n": 0}}),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="broken state of a Comparator"):
             Comparator.from_state({**state, key: value})

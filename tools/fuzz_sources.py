@@ -3,8 +3,8 @@
     python tools/fuzz_sources.py FORMAT [--runs N] [--seconds T] [--corpus FOLDER] [--seed S]
 
 With atheris installed (`pip install atheris`) the fuzzer is guided by the coverage of the readers, and keeps what it
-found in FOLDER; otherwise, or with --plain, files are mutated at random. The file that broke a promise is kept in the
-current folder as crash-FORMAT. FORMAT: npy, npz, safetensors, kld, h5, zarr, parquet, arrow; state and comparison, of
+found in FOLDER; otherwise, or with --plain, files are mutated at random. The file that broke a promise is kept as
+build/fuzz/crash-FORMAT. FORMAT: npy, npz, safetensors, kld, h5, zarr, parquet, arrow; state and comparison, of
 `Evaluator.from_state` and `Comparator.from_state`; report, a result in JSON; or all. `--write` instead writes the sound
 files to tests/corpus, beside what was found there.
 """
@@ -32,8 +32,10 @@ try:
 except ImportError:
     atheris = None
 
+CRASHES = Path(__file__).resolve().parent.parent / "build" / "fuzz"
 guide = atheris if atheris and not {"--plain", "--write"} & set(sys.argv) else None
 INSTRUMENTED = ["fastxent.sources", "fastxent._accumulators", "fastxent._scoring", "fastxent.report"]
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # fastxent is built in place and not installed
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 with guide.instrument_imports(include=INSTRUMENTED) if guide else contextlib.nullcontext():
     from readers import FORMATS, TEXTS, target_of
@@ -135,7 +137,7 @@ def plain(kind: str, runs: int, seconds: int, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         target, read = target_of(kind, Path(folder)), 0
         assert all(target(data) for data in sound)
-        crash = Path(f"crash-{kind}")
+        crash = CRASHES / f"crash-{kind}"
         for done in range(runs):
             if time.monotonic() - start > seconds > 0:
                 runs = done
@@ -154,7 +156,7 @@ def guided(kind: str, runs: int, seconds: int, seed: int, corpus: Path) -> None:
         (corpus / f"seed-{i}").write_bytes(data)
     folder = tempfile.mkdtemp()
     target = target_of(kind, Path(folder))
-    options = [f"-runs={runs}", f"-seed={seed or 1}", f"-artifact_prefix=crash-{kind}-", "-rss_limit_mb=4096"]
+    options = [f"-runs={runs}", f"-seed={seed or 1}", f"-artifact_prefix={CRASHES}/crash-{kind}-", "-rss_limit_mb=4096"]
     options += [f"-max_total_time={seconds}", "-timeout=30", "-print_final_stats=1", "-max_len=65536"]
     guide.Setup([sys.argv[0], *options, str(corpus)], lambda data: (target(data), None)[1])
     guide.Fuzz()
@@ -181,6 +183,7 @@ def main() -> int:
             for kind, corpus in zip(kinds, corpora, strict=True)
         ]
         return max(map(abs, status))
+    CRASHES.mkdir(parents=True, exist_ok=True)
     if args.write:
         folder = Path(__file__).resolve().parent.parent / "tests" / "corpus" / args.format
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import nan, sqrt
+from math import inf, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -142,3 +142,11 @@ class Means:
             for count in one[1:]:
                 whole(count, "a sum's count", 0, 2 * n)
         self.n, self._sums = n, ExactSums.from_state(sums)
+        if self.weight() < 0 or (self.weight() == 0) != (n == 0):
+            raise ValueError(f"the means have {n} rows of a weight of {to_float(self.weight())}")
+
+    def check_shares(self, names: Sequence[str], most: float = inf) -> None:
+        """ValueError where the mean of one of the columns is below 0 or above `most`, as no rows can make it."""
+        for name in names:
+            if not 0 <= self.exact_mean(name) <= most:
+                raise ValueError(f"the mean of {name} is {self.mean(name)}")

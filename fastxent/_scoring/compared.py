@@ -150,6 +150,7 @@ def check_parts(parts: dict[str, Any], states: Any, layout: PairLayout | None, c
         raise ValueError(f"{used} used rows, but {counts['infinite']} and {counts['infinite_kl']} infinite ones")
     if parts["means"].n > used or (not layout.weighted and parts["means"].n != used):
         raise ValueError(f"{used} used rows, but means of {parts['means'].n}")
+    parts["means"].check_shares(("delta_p_squared",) if layout.labelled else ())
     keys, numbers = parts["confidence"].counts()
     if numbers[:, 0].sum() != used or (keys.size and not 0 <= keys[0] <= keys[-1] <= len(EDGES)):
         raise ValueError("the buckets do not hold the used rows")

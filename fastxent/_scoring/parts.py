@@ -213,6 +213,7 @@ def check_parts(
         raise ValueError(f"{used} used rows, but {parts['quantiles'].count} losses")
     if parts["means"].n > used or (not layout.weighted and parts["means"].n != used):
         raise ValueError(f"{used} used rows, but means of {parts['means'].n}")
+    parts["means"].check_shares(hits_of(topk), 1)
     for name, most in (("bins", bins), ("labels", layout.classes), ("confusion", (layout.classes or 0) ** 2)):
         if name in parts:
             keys, numbers = parts[name].counts()
