@@ -17,7 +17,10 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # fastxent is built in place and not installed
 
 import numpy as np
 import pytest

@@ -18,7 +18,10 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # fastxent is built in place and not installed
 
 import numpy as np
 from calls import CALLS, STORAGES, Call, Draw

@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # fastxent is built in place and not installed
+
 import numpy as np
 
 import fastxent as fx
