@@ -168,14 +168,21 @@ def expected(laid: Laid) -> Any:
         arrays = {
             name: (x.astype("f8") if x.dtype.kind in "fV" else x).tolist() for name, x in laid.call.arrays.items()
         }
+    options = dict(laid.call.options)
+    temperature = options.pop("temperature", 1.0) if laid.call.name == "cross_entropy" else 1.0
+    if temperature != 1.0:  # the quotients are rounded to the working dtype
+        logits = laid.call.arrays["logits"]
+        working = np.float64 if logits.dtype.kind not in "fV" or logits.dtype.itemsize == 8 else np.float32
+        arrays["logits"] = (logits.astype(working) / working(temperature)).tolist()
     try:
-        return getattr(reference, laid.call.name)(**arrays, **laid.call.options)
+        found = getattr(reference, laid.call.name)(**arrays, **options)
+        return (found[0], np.asarray(found[1]) / temperature) if isinstance(found, tuple) and temperature != 1.0 else found
     except (ValueError, IndexError, TypeError) as error:
         return next(kind for kind in (IndexError, TypeError, ValueError) if isinstance(error, kind))
 
 
 def fuzz(cases: int, seed: int, first: int = 0, most: int = 20) -> tuple[Counter[str], list[str]]:
-    """How many cases ran of each function; what failed, at most that many."""
+    """How many cases ran of each function; what failed, at most that many, printed at once."""
     rooms, counted, failures = [Room() for _ in range(8)], Counter(), []
     levels = _dispatch.usable_levels()
     fused = [level for level in levels if _dispatch.load_level(level).fused]
@@ -184,7 +191,7 @@ def fuzz(cases: int, seed: int, first: int = 0, most: int = 20) -> tuple[Counter
         fx.set_num_threads(1)
         for start in range(first, first + cases, BATCH):
             numbers = range(start, min(start + BATCH, first + cases))
-            batch = {case: drawn(seed, case, CLASSES[:6] if is_bounds(case) else CLASSES, ROWS) for case in numbers}
+            batch = {case: drawn(seed, case, classes(case), ROWS) for case in numbers}
             found: dict[str, dict[int, Any]] = {}
             for level in levels:
                 use_level(monkeypatch, level)
@@ -203,14 +210,22 @@ def fuzz(cases: int, seed: int, first: int = 0, most: int = 20) -> tuple[Counter
                 except AssertionError:
                     where = f"--seed {seed} --first {case} --cases 1: {name}, {level}: {laid}"
                     failures.append(f"{where}\n{traceback.format_exc(limit=-2)}")
+                    print(failures[-1], flush=True)
                     if len(failures) >= most:
                         return counted, failures
     return counted, failures
 
 
-def is_bounds(case: int) -> bool:
-    """Whether the reference tries every order of the classes."""
-    return NAMES[case % len(NAMES)].endswith("_bounds")
+def classes(case: int) -> tuple[int, ...]:
+    """Numbers of classes to draw from: fewer where the reference takes long.
+
+    For bounds it tries every order of the classes; divergences are sums of decimal numbers, half of all the time.
+    """
+    turn, name = divmod(case, len(NAMES))
+    if NAMES[name].endswith("_bounds"):
+        return CLASSES[:6]
+    slow = "divergence" in NAMES[name] or NAMES[name] == "compare"
+    return CLASSES[:15] if slow and turn % 4 else CLASSES
 
 
 def main() -> int:
@@ -223,8 +238,6 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     counted, failures = fuzz(args.cases, args.seed, args.first, args.most)
-    for failure in failures:
-        print(failure)
     seconds, levels = time.monotonic() - start, ", ".join(_dispatch.usable_levels())
     print(f"{counted.total()} cases, seed {args.seed}, levels {levels}, {seconds:.0f} s: {len(failures)} failures")
     return bool(failures)
