@@ -176,7 +176,9 @@ def expected(laid: Laid) -> Any:
         arrays["logits"] = (logits.astype(working) / working(temperature)).tolist()
     try:
         found = getattr(reference, laid.call.name)(**arrays, **options)
-        return (found[0], np.asarray(found[1]) / temperature) if isinstance(found, tuple) and temperature != 1.0 else found
+        if temperature != 1.0 and isinstance(found, tuple):
+            return found[0], np.asarray(found[1]) / temperature
+        return found
     except (ValueError, IndexError, TypeError) as error:
         return next(kind for kind in (IndexError, TypeError, ValueError) if isinstance(error, kind))
 
