@@ -174,6 +174,16 @@ def test_no_weight_at_all():
     assert np.isnan(got.groups.cross_entropy).all()
 
 
+def test_whole_losses_beyond_the_unit_of_the_sums():
+    """Multiples of 2^40 alone: a table's sums begin at a limb above that of 1."""
+    x = np.array([[0.0, 2.0**40], [2.0**41, 0.0]])
+    result = fx.evaluate(x, [0, 1], groups=[5, 6])
+    assert result.groups.cross_entropy.tolist() == result.classes.cross_entropy.tolist() == [2.0**40, 2.0**41]
+    other = fx.compare(x, x[:, ::-1].copy(), [0, 1], groups=[5, 6])
+    assert other.groups.kl_mean.tolist() == [2.0**40, 2.0**41]
+    assert other.kl_by_confidence[-1].kl_mean == 1.5 * 2.0**40
+
+
 def test_infinite_losses_of_groups():
     x, y, groups = np.zeros((4, 2)), [0, 0, 1, 1], [5, 5, 7, 7]
     x[2, 1] = -INF

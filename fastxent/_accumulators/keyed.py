@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastxent._accumulators.state import keys_of, pack, unpack, whole
 from fastxent._dispatch import kernels
-from fastxent._exact import LIMB_BITS, ExactSum
+from fastxent._exact import LIMB_BITS, SCALE, ExactSum
 
 SPECIAL = 3  # behind a sum's limbs: counts of inf, -inf and NaN
 CARRY_AT = 1 << 29  # additions of 2^32 at most, which 64 bits hold
@@ -127,19 +127,23 @@ class Keyed:
         return part.keys, part.counts
 
     def totals(self, which: int) -> tuple[list[int | None], int]:
-        """A sum of each key as an integer times 2^(shift - SCALE), None where it is not finite; and the shift."""
+        """A sum of each key as an integer times 2^(shift - SCALE), None where it is not finite; and the shift.
+
+        The shift is at most SCALE, so that 1 is a multiple of the unit, whatever the sums are.
+        """
         part = _carried(self.part())
         digits = part.sums[:, which, : part.limbs]
         top = digits.shape[1] - 1
         # the carried digits but the last are 32 bits each, so that they are the bytes of a number
         low = digits[:, :top].astype("<u4").tobytes()
-        size = 4 * top
+        size, shift = 4 * top, LIMB_BITS * part.first
+        more = max(0, shift - SCALE)
         odd: list[bool] = part.sums[:, which, part.limbs :].any(axis=1).tolist()  # type: ignore[assignment, union-attr, unused-ignore]
         whole_ = [
-            None if special else int.from_bytes(low[i * size : (i + 1) * size], "little") + (high << 8 * size)
+            None if special else (int.from_bytes(low[i * size : (i + 1) * size], "little") + (high << 8 * size)) << more
             for i, (high, special) in enumerate(zip(digits[:, top].tolist(), odd, strict=True))
         ]
-        return whole_, LIMB_BITS * part.first
+        return whole_, shift - more
 
     def sums(self, which: int) -> list[ExactSum]:
         """A sum of each key, for tables of few keys."""
