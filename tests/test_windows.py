@@ -1,6 +1,7 @@
 """Rows too long for the buffer that converts them: the bits of a row in memory, whatever is asked of it."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -88,3 +89,110 @@ def test_the_statistics_of_several_rows_in_windows(monkeypatch):
         found.append(result)
         monkeypatch.setattr("fastxent._arrays.CONVERSION_ELEMENTS", 1000)
     assert str(found[0]) == str(found[1])
+
+
+def pair_results(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
+    """Everything about two rows of logits, and as far as they may be ones of probabilities."""
+    found = {
+        "KL": fx.kl_divergence_with_logits(a, b),
+        "KL, backwards": fx.kl_divergence_with_logits(b, a),
+        "JS": fx.js_divergence_with_logits(a, b, temperature=1.5),
+        "JS, mean": fx.js_divergence_with_logits(a[np.newaxis], b[np.newaxis], reduction="mean"),
+    }
+    p, q = abs(a), abs(b)
+    if np.isfinite(p).all() and np.isfinite(q).all():
+        found |= {"KL of shares": fx.kl_divergence(p, q), "JS of shares": fx.js_divergence(p, q)}
+        found |= {"entropy": fx.entropy(p), "mean entropy": fx.entropy(q[np.newaxis], reduction="mean")}
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def target_results(x: np.ndarray, target: np.ndarray, label: int) -> dict[str, np.ndarray]:
+    """Losses and gradients of one row, against a distribution and against a label that is smoothed."""
+    x, target = x[np.newaxis], target[np.newaxis]
+    weights, labels = np.arange(x.size) / 7, np.array([label])
+    options = {
+        "soft": (target, {}),
+        "soft, weighted": (target, {"weight": weights, "label_smoothing": 0.2}),
+        "smoothed": (labels, {"label_smoothing": 0.1}),
+        "smoothed, weighted": (labels, {"weight": weights, "label_smoothing": 0.1, "sample_weight": [0.7]}),
+        "label": (labels, {}),
+        "ignored": (labels, {"ignore_index": label, "label_smoothing": 0.1, "reduction": "sum"}),
+    }
+    found = {}
+    for name, (goal, more) in options.items():
+        found[name], found["gradient, " + name] = fx.cross_entropy(x, goal, return_grad=True, **more)
+    found["none"] = fx.cross_entropy(x, target, reduction="none")
+    if (x >= 0).all() and np.isfinite(x).all():
+        found["of shares"] = fx.cross_entropy(x, target, from_logits=False)
+        found["of shares, label"] = fx.cross_entropy(x, labels, from_logits=False, label_smoothing=0.1)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+PAIRS = (
+    *(("plain", "one class"), ("one class, tied", "one class"), ("peaked", "peaked, tied"), ("near 0", "near 0")),
+    *(("alone", "plain"), ("masked", "plain"), ("NaN", "plain"), ("plain", "inf")),
+)
+
+
+def native_of(row: np.ndarray) -> np.ndarray:
+    return row.astype("float64" if row.dtype.kind == "i" else row.dtype.newbyteorder("="))
+
+
+def differing(found: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> list[str]:
+    return [name for name in want if not same_bits(found[name], want[name])]
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", "int8"])
+def test_pairs_too_long_for_a_buffer(dtype, monkeypatch):
+    rows = long_rows(dtype)
+    # integers are float64 once they are converted
+    pairs = [pair for pair in PAIRS[: 2 if dtype == "int8" else None] if set(pair) <= set(rows)]
+    want = {pair: pair_results(*(native_of(rows[name]) for name in pair)) for pair in pairs}
+    monkeypatch.setattr("fastxent._arrays.CONVERSION_ELEMENTS", 1000)
+    for pair in pairs:
+        a, b = (rows[name] for name in pair)
+        assert differing(pair_results(a, b), want[pair]) == [], pair
+        if pair == PAIRS[0]:
+            # beside a row that lies in memory as it is to be read, and that has another stride
+            assert differing(pair_results(np.repeat(native_of(a), 2)[::2], b), want[pair]) == [], pair
+
+
+@pytest.mark.filterwarnings("ignore::fastxent.NormalizedInputWarning")
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2", "int8"])
+def test_targets_of_rows_too_long_for_a_buffer(dtype, monkeypatch):
+    rows = long_rows(dtype)
+    names = ("plain",) if dtype == "int8" else ("plain", "one class, tied", "masked", "NaN")
+    rows = {name: rows[name] for name in names}
+    rows["shares"] = abs(rows["plain"])
+    soft = np.random.default_rng(3).random(70_001)
+    want, strided = {}, {}
+    for name, row in rows.items():
+        want[name] = target_results(native_of(row), soft.astype("f4"), 68_000)
+        if name == "masked":  # never integers: their buffer is contiguous whatever lies in memory
+            strided[name] = target_results(np.repeat(native_of(row), 2)[::2], soft.astype("f4"), 3)
+    monkeypatch.setattr("fastxent._arrays.CONVERSION_ELEMENTS", 1000)
+    for name, row in rows.items():
+        assert differing(target_results(row, soft.astype("f4"), 68_000), want[name]) == [], name
+        if name == "plain":
+            assert differing(target_results(native_of(row), soft.astype(">f4"), 68_000), want[name]) == [], name
+        if name in strided:
+            assert differing(target_results(np.repeat(row, 2)[::2], soft.astype(">f4"), 3), strided[name]) == [], name
+
+
+def test_rows_of_pairs_and_targets_are_not_copied_whole():
+    x = np.zeros((1, 1 << 23), ">f4")
+    q = np.ones((1, 1 << 23), ">f4")
+    calls = {
+        "KL": lambda: fx.kl_divergence_with_logits(x, q),
+        "JS": lambda: fx.js_divergence_with_logits(x, q, temperature=2.0),
+        "shares": lambda: fx.kl_divergence(q, q),
+        "entropy": lambda: fx.entropy(q),
+        "soft": lambda: fx.cross_entropy(x, q),
+        "smoothed": lambda: fx.cross_entropy(x, [5], label_smoothing=0.1),
+    }
+    for name, call in calls.items():
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < x.nbytes * 0.75, name

@@ -67,11 +67,14 @@ class Pairs:
         single: bool,
         out: NDArray[Any] | None = None,
         shares: bool = False,
+        classes: int = -1,
+        column: int = 0,
     ) -> None: ...
     @property
     def count(self) -> int: ...
     @property
     def segments(self) -> int: ...
+    def again(self, workspace: NDArray[np.uint8]) -> bool: ...
     def run(
         self,
         what: int,
@@ -83,6 +86,7 @@ class Pairs:
         segment1: int = -1,
         first: bool = True,
         sums: bool = True,
+        again: bool = False,
         pairs: bool = True,
         workspace: NDArray[np.uint8] | None = None,
         values: NDArray[np.float64] | None = None,
@@ -101,6 +105,8 @@ class Targets:
         sample_kind: int = 0,
         loss: NDArray[Any] | None = None,
         gradient: NDArray[Any] | None = None,
+        classes: int = -1,
+        column: int = 0,
     ) -> None: ...
     @property
     def count(self) -> int: ...

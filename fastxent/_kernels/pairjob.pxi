@@ -13,6 +13,7 @@ cdef struct PairJob:
     int sides                # 2; 1 for the entropy of one array's rows
     bint shares              # probabilities up to scale, not logits
     bint single              # results are rounded to float32; out holds it
+    bint windows             # the row comes in windows (pairwindow.pxi)
     double unit              # nats that a unit of the results is
     Layout layout
     Operand side[2]          # where row 0 lies; kind and stride
@@ -260,7 +261,7 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
             parts.sums[0] = kl_of(&parts.spread[0])
             write_pair(job, job.row0 + task, True, parts.sums)
         bad = 0 if parts.done[0] else 1
-    elif in_one_reading(job) and job.parts[(
+    elif phase < 7 and in_one_reading(job) and job.parts[(
         task // job.sides // many if phase == 1 else task // many if phase == 3 else task
     ) * job.segments].done[0]:
         pass
@@ -271,6 +272,8 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
         segment = job.segment0 + task // job.sides % many
         find_rows(job, job.row0 + row, &pair)
         sum_or_spread(job, job.row0 + row, &pair, segment, s, &job.parts[row * job.segments + segment])
+        if job.windows and not job.shares:
+            note_top(job, &pair.side[s], segment, &job.parts[segment].part[s])
     elif phase == 2:
         parts = &job.parts[task * job.segments]
         find_rows(job, job.row0 + task, &pair)
@@ -281,10 +284,21 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
                 else:
                     merge(&parts.part[s], &parts[i].part[s], i * SEGMENT)
             if not job.shares:
-                normalise(&pair.side[s], job.classes, parts, s)
+                if job.windows:
+                    normalise_windows(parts, s, False)
+                else:
+                    normalise(&pair.side[s], job.classes, parts, s)
                 if job.what != KL:
                     gather_spreads(job, parts, s)
         bad = is_bad(job, parts)
+    elif phase == 7:
+        s = <int>(task % job.sides)
+        segment = job.segment0 + task // job.sides
+        find_rows(job, job.row0, &pair)
+        read_window_again(job, &pair.side[s], segment, s, job.parts)
+    elif phase == 8:
+        for s in range(job.sides):
+            finish_reading(job, s, job.parts)
     elif phase == 3:
         row = task // many
         segment = job.segment0 + task % many
@@ -317,7 +331,7 @@ cdef int64_t pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int thr
     return bad
 
 
-cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint pairs, int threads) noexcept nogil:
+cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint again, bint pairs, int threads) noexcept nogil:
     """Give the number of rows with an entry that is no probability, or of those that one reading does not cover."""
     cdef Py_ssize_t rows = job.row1 - job.row0, many = job.segment1 - job.segment0
     cdef int64_t bad = 0
@@ -334,155 +348,12 @@ cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint pairs, int thre
         pair_phase(job, 1, job.sides * rows * many, threads)
         if job.segment1 == job.segments:
             bad += pair_phase(job, 2, rows, threads)
+    if again and job.windows and not job.shares:
+        pair_phase(job, 7, job.sides * many, threads)
+        if job.segment1 == job.segments:
+            pair_phase(job, 8, 1, 1)
     if pairs:
         pair_phase(job, 3, rows * many, threads)
         if job.segment1 == job.segments:
             pair_phase(job, 4, rows, threads)
     return bad
-
-
-@cython.freelist(4)
-cdef class Pairs:
-    """The rows of one or two arrays of logits or probabilities, and where what is measured of them goes.
-
-    Parameters
-    ----------
-    p, p_kind, q, q_kind
-        Arrays of one shape and any strides, and their storage kinds (`Rows`); both 3 (float64) or neither. Without q
-        the entropy of p's rows, probabilities, is measured.
-    axis
-        The class axis, not negative.
-    single
-        Results are rounded to float32.
-    out
-        Array of the batch axes' shape for one statistic, float32 if `single`, else float64; or None.
-    shares
-        They are probabilities, up to scale.
-    """
-
-    cdef PairJob job
-    cdef Py_buffer buffers[3]
-    cdef int held
-
-    def __init__(self, p, int p_kind, q, int q_kind, int axis, bint single, out=None, bint shares=False):
-        self.set_up(p, p_kind, q, q_kind, axis, single, out, shares)
-
-    cdef int set_up(
-        self, p, int p_kind, q, int q_kind, int axis, bint single, out, bint shares
-    ) except -1:
-        cdef Py_ssize_t *strides[3]
-        cdef Py_ssize_t shape[MOST_AXES]
-        cdef Py_ssize_t steps[3][MOST_AXES]
-        cdef int d, e = 0, a
-        cdef bint one = q is None
-        if self.held:
-            raise ValueError("set up already")
-        if one:
-            q, q_kind = p, p_kind
-        for a in range(3):
-            if a == OUT and out is None:
-                break
-            PyObject_GetBuffer(
-                p if a == X else q if a == Q else out, &self.buffers[a], PyBUF_STRIDED_RO | (PyBUF_WRITABLE if a == OUT else 0)
-            )
-            self.held = a + 1
-        if self.buffers[0].ndim > MOST_AXES or not 0 <= axis < self.buffers[0].ndim:
-            raise ValueError("axis out of range")
-        if self.buffers[1].ndim != self.buffers[0].ndim or (
-            self.held > OUT and self.buffers[OUT].ndim != self.buffers[0].ndim - 1
-        ):
-            raise ValueError("dimensions do not match")
-        if (p_kind == F64) != (q_kind == F64):
-            raise ValueError("kinds do not match")
-        self.job.sides = 1 if one else 2
-        self.job.shares = shares or one
-        for d in range(self.buffers[0].ndim):
-            if self.buffers[1].shape[d] != self.buffers[0].shape[d]:
-                raise ValueError("shapes do not match")
-            if d == axis:
-                continue
-            shape[e] = self.buffers[0].shape[d]
-            steps[X][e] = self.buffers[0].strides[d]
-            steps[Q][e] = self.buffers[1].strides[d]
-            steps[OUT][e] = 0
-            if self.held > OUT:
-                if self.buffers[OUT].shape[e] != shape[e]:
-                    raise ValueError("shapes do not match")
-                steps[OUT][e] = self.buffers[OUT].strides[e]
-            e += 1
-        for a in range(3):
-            strides[a] = steps[a]
-        lay_out(e, shape, strides, 3, &self.job.layout)
-        for a in range(2):
-            self.job.side[a].x = <const char *>self.buffers[a].buf
-            self.job.side[a].kind = q_kind if a else p_kind
-            self.job.side[a].stride = self.buffers[a].strides[axis]
-        self.job.out = <char *>self.buffers[OUT].buf if self.held > OUT else NULL
-        self.job.single = single
-        self.job.classes = self.buffers[0].shape[axis]
-        self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
-        return 0
-
-    def __dealloc__(self):
-        cdef int a
-        for a in range(self.held):
-            PyBuffer_Release(&self.buffers[a])
-
-    @property
-    def count(self):
-        """Number of rows."""
-        return self.job.layout.rows
-
-    @property
-    def segments(self):
-        """Column segments a row."""
-        return self.job.segments
-
-    def run(
-        self, int what, Py_ssize_t row0, Py_ssize_t row1, int threads, *,
-        Py_ssize_t segment0=0, Py_ssize_t segment1=-1, bint first=True, bint sums=True, bint pairs=True,
-        uint8_t[::1] workspace=None,
-        double[:, ::1] values=None,
-        double unit=1.0,
-    ):
-        """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`), 1 for the entropy.
-
-        Gives the number of rows with a negative or infinite probability, once all sums are there; or of logits the number
-        of those that KL(P||Q) reads again.
-
-        `values`, (rows, 4), takes them all, a column each, rounded as `out` is. `workspace` holds `pair_size` bytes a row
-        and segment; it is wanted where a row has several, and lives from the first of a row's segments to the last: all
-        are to be done with `first` (KL(P||Q) alone, of logits), then, if a row is left, all with `sums`, then all with
-        `pairs`.
-        """
-        cdef PairJob job = self.job
-        cdef int64_t bad
-        cdef Py_ssize_t rows = row1 - row0
-        if not 0 <= row0 <= row1 <= job.layout.rows:
-            raise ValueError("rows out of range")
-        if not 0 < what < 1 << STATISTICS:
-            raise ValueError("what is to be measured?")
-        job.what = what
-        job.row0 = row0
-        job.row1 = row1
-        job.unit = unit
-        job.segment0 = segment0
-        job.segment1 = job.segments if segment1 < 0 else segment1
-        if not 0 <= job.segment0 <= job.segment1 <= job.segments:
-            raise ValueError("segments out of range")
-        if values is not None and rows:
-            if values.shape[0] < rows or values.shape[1] != STATISTICS:
-                raise ValueError("values do not match")
-            job.values = &values[0, 0]
-        if rows == 0:
-            return 0
-        if job.segments > 1:
-            if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(PairPart):
-                raise ValueError("workspace too small")
-            job.parts = <PairPart *>&workspace[0]
-        with nogil:
-            bad = run_pairs(&job, first, sums, pairs, threads)
-        return bad
-
-
-pair_size = sizeof(PairPart)

@@ -59,6 +59,9 @@ cdef struct PairPart:
     double lse[2]     # log-sum-exp of each row, without its shift, as a pair
     double lse_lo[2]
     double sums[STATISTICS]
+    # of a row in windows (pairwindow.pxi), in its first part
+    Partial merged[2]
+    int64_t hole[2]   # a class to be left out in another reading; -1 for none
 
 # places in the table of vectors that the loops keep
 cdef enum:

@@ -295,7 +295,7 @@ cdef class Plain:
         job = &rows.job
         out = self.room(rest, kind) if how == NONE else None
         gradient = self.room(x.shape, kind) if want_gradient else None
-        rows.set_up(x, kind, axis, target, code, None, 0, out, gradient)
+        rows.set_up(x, kind, axis, target, code, None, 0, out, gradient, -1, 0)
         count = job.layout.rows
         if not probabilities and like_shares(&rows.views[X], kind, count * job.classes) and job.classes > 1:
             return None
@@ -435,7 +435,7 @@ cdef class Plain:
         rest = found[1]
         out = self.room(rest, kind) if how == NONE else None
         rows = Pairs.__new__(Pairs)
-        rows.set_up(p, kind, q, other, found[0], kind != F64, out, shares)
+        rows.set_up(p, kind, q, other, found[0], kind != F64, out, shares, -1, 0)
         job = &rows.job
         for s in range(2):
             # neighbours elsewhere are brought together first
@@ -451,14 +451,14 @@ cdef class Plain:
         with nogil:
             if how == NONE:
                 job.row1 = count
-                bad = run_pairs(job, True, True, True, 1)
+                bad = run_pairs(job, True, True, False, True, 1)
             else:
                 memset(limbs, 0, sizeof(limbs))
                 job.values = &values[0][0]
                 while job.row1 < count:
                     job.row0 = job.row1
                     job.row1 = min(job.row0 + PLAIN_PAIRS, count)
-                    bad += run_pairs(job, True, True, True, 1)
+                    bad += run_pairs(job, True, True, False, True, 1)
                     for i in range(job.row1 - job.row0):
                         flat[i] = values[i][s]
                     add_up(limbs, <const char *>flat, False, job.row1 - job.row0)

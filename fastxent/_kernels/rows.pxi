@@ -23,6 +23,13 @@ cdef enum:
     JUMP = 32
 
 
+cdef inline bint in_window(
+    Py_ssize_t segment0, Py_ssize_t segment1, Py_ssize_t classes, Py_ssize_t first, Py_ssize_t end
+) noexcept nogil:
+    """Whether the columns of some segments are among those that are held."""
+    return segment0 == segment1 or (segment0 * SEGMENT >= first and min(classes, segment1 * SEGMENT) <= end)
+
+
 cdef inline void clear(double *lanes) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(16 // FX_VD):

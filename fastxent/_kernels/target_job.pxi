@@ -49,6 +49,7 @@ cdef struct TargetPart:
     double own       # element of k
     int64_t k        # the class of the largest element, or the label; -1 where none is left out
     double a0, a0_lo, a1, a1_lo   # target_terms.pxi
+    double x_label   # the label's own element, where it is among these columns
     bint bad         # a probability that is negative or infinite
 
 

@@ -166,3 +166,5 @@ cdef void part_lanes(const TargetJob *job, Py_ssize_t row, Py_ssize_t count, Py_
         part.a0_lo = piece.a0_lo[i]
         part.a1 = piece.a1[i]
         part.a1_lo = piece.a1_lo[i]
+    for i in range(count):
+        take_label(job, row + i, piece.label[i], s, &job.parts[(row + i - job.row0) * job.segments + s])

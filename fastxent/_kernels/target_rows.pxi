@@ -294,13 +294,11 @@ cdef void lse_with(const Partial *others, double own, double gap, double *hi, do
 
 
 cdef double finish_target(
-    const TargetJob *job, const char *x, int64_t label, double weight, TargetPart *p, Scored *row
+    const TargetJob *job, int64_t label, double x_label, double weight, TargetPart *p, Scored *row
 ) noexcept nogil:
     """The loss of a row, from all of its columns; with a label, `weight` is its own."""
-    cdef double top, loss, others, x_label = 0.0
+    cdef double top, loss, others
     cdef bint sound
-    if label >= 0:
-        x_label = load_one(x + label * job.class_stride, job.kind)
     row.hi = row.lo = row.gap = NAN
     row.k = p.k
     row.total = p.a0

@@ -10,8 +10,17 @@ cdef inline Scored *scored_of(const TargetJob *job, Py_ssize_t row) noexcept nog
     return <Scored *>&job.parts[(row - job.row0) * job.segments]
 
 
+cdef inline void take_label(
+    const TargetJob *job, Py_ssize_t row, int64_t label, Py_ssize_t s, TargetPart *part
+) noexcept nogil:
+    """Keep the label's element, if it is in segment s: the row may be out of reach when it is finished."""
+    if label >= 0 and label // SEGMENT == s:
+        part.x_label = load_one(job.x + offset_of(&job.layout, X, row) + label * job.class_stride, job.kind)
+
+
 cdef int64_t finish_row_target(
-    const TargetJob *job, Py_ssize_t row, int64_t label, uint8_t status, TargetPart *part, Scored *scored
+    const TargetJob *job, Py_ssize_t row, int64_t label, double x_label, uint8_t status, TargetPart *part,
+    Scored *scored,
 ) noexcept nogil:
     """Write a row's loss; give its counts."""
     cdef double sample = 1.0, w = 1.0, loss = 0.0
@@ -30,9 +39,7 @@ cdef int64_t finish_row_target(
     if status == USED and sample != 0.0 and not (w == 0.0 and job.own_label):
         if part.bad:
             counts += <int64_t>1 << (2 * COUNT_BITS)
-        loss = sample * finish_target(
-            job, job.x + offset_of(&job.layout, X, row), label, w, part, scored
-        )
+        loss = sample * finish_target(job, label, x_label, w, part, scored)
         scored.factor = sample / job.denominator / job.temperature
     put_number(place_of_loss(job, row), job.single, loss)
     return counts
@@ -54,12 +61,14 @@ cdef int64_t score_row(const TargetJob *job, Py_ssize_t row) noexcept nogil:
     cdef uint8_t status
     cdef int64_t label, counts
     read_targets(job, row, 1, &label, &status)
+    part.x_label = 0.0
     if status == USED and not job.count_only:
         target_segment(
             job, job.x + offset_of(&job.layout, X, row), job.target + offset_of(&job.layout, TARGET, row), 0, label,
             &part,
         )
-    counts = finish_row_target(job, row, label, status, &part, &scored)
+        take_label(job, row, label, 0, &part)
+    counts = finish_row_target(job, row, label, part.x_label, status, &part, &scored)
     if job.gradient != NULL and not job.count_only:
         write_row_gradient(job, row, label, &scored, 0, job.classes)
     return counts
@@ -82,6 +91,7 @@ cdef int64_t target_phase(const TargetJob *job, int phase, Py_ssize_t task) noex
                 job, job.x + offset_of(&job.layout, X, row), job.target + offset_of(&job.layout, TARGET, row), s,
                 label, &parts[s],
             )
+            take_label(job, row, label, s, &parts[s])
         return 0
     if phase == 3:
         write_row_gradient(job, row, label, scored_of(job, row), s * SEGMENT, min((s + 1) * SEGMENT, job.classes))
@@ -89,7 +99,9 @@ cdef int64_t target_phase(const TargetJob *job, int phase, Py_ssize_t task) noex
     if status == USED:
         for s in range(1, job.segments):
             merge_target(job, parts, &parts[s])
-    counts = finish_row_target(job, row, label, status, parts, &scored)
+    counts = finish_row_target(
+        job, row, label, parts[label // SEGMENT].x_label if label >= 0 else 0.0, status, parts, &scored
+    )
     memcpy(parts, &scored, sizeof(Scored))
     return counts
 
@@ -185,18 +197,23 @@ cdef class Targets:
         Array of x's shape without the axis, or None; float32, or float64 for kind 3.
     gradient
         Array of x's shape and loss's dtype, or None.
+    classes, column
+        For a row that comes in windows: how many it has, and the first that the arrays (of one axis) hold. A run is for
+        segments that lie in them.
     """
 
     cdef TargetJob job
     cdef Py_buffer views[TARGET_ARRAYS]
     cdef bint held[TARGET_ARRAYS]
+    cdef Py_ssize_t first, end      # columns that the arrays hold
 
     def __init__(self, x, int kind, int axis, target, int target_code, sample=None, int sample_kind=0,
-                 loss=None, gradient=None):
-        self.set_up(x, kind, axis, target, target_code, sample, sample_kind, loss, gradient)
+                 loss=None, gradient=None, Py_ssize_t classes=-1, Py_ssize_t column=0):
+        self.set_up(x, kind, axis, target, target_code, sample, sample_kind, loss, gradient, classes, column)
 
     cdef int set_up(
-        self, x, int kind, int axis, target, int target_code, sample, int sample_kind, loss, gradient
+        self, x, int kind, int axis, target, int target_code, sample, int sample_kind, loss, gradient,
+        Py_ssize_t classes, Py_ssize_t column,
     ) except -1:
         cdef Py_ssize_t *strides[MOST_ARRAYS]
         cdef Py_ssize_t shape[MOST_AXES]
@@ -255,6 +272,20 @@ cdef class Targets:
             self.job.class_stride = itemsize(kind)
         self.job.target_stride = self.views[TARGET].strides[axis] if full[TARGET] else 0
         self.job.gradient_stride = self.views[GRADIENT].strides[axis] if gradient is not None else 0
+        self.first = 0
+        self.end = self.job.classes
+        if classes >= 0:
+            if axes != 1 or not 0 <= column <= classes - self.end:
+                raise ValueError("the window does not fit")
+            self.first = column
+            self.end += column
+            self.job.classes = classes
+            # to where column 0 would be
+            self.job.x -= column * self.job.class_stride
+            if full[TARGET]:
+                self.job.target -= column * self.job.target_stride
+            if gradient is not None:
+                self.job.gradient -= column * self.job.gradient_stride
         self.job.segments = max(1, (self.job.classes + SEGMENT - 1) // SEGMENT)
         self.job.inner = 1
         if self.job.layout.axes:
@@ -310,6 +341,8 @@ cdef class Targets:
         job.segment1 = job.segments if segment1 < 0 else segment1
         if not 0 <= job.segment0 <= job.segment1 <= job.segments:
             raise ValueError("segments out of range")
+        if not count_only and not in_window(job.segment0, job.segment1, job.classes, self.first, self.end):
+            raise ValueError("segments outside the window")
         if job.segments > 1 and not count_only:
             if workspace is None or workspace.shape[0] < rows * job.segments * <Py_ssize_t>sizeof(TargetPart):
                 raise ValueError("workspace too small")

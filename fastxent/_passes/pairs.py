@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, CONVERSION_ELEMENTS, F64, Index, Logits
 from fastxent._dispatch import kernels
+from fastxent._passes import windows
 from fastxent._passes.rows import BLOCK_ROWS, SERIAL_ELEMENTS
 from fastxent._threads import default_floats, taking
 
@@ -58,6 +59,10 @@ def run(
         Divides the logits.
     """
     single = all(x.kind != F64 for x in sides)
+    if sides[0].array.shape[axis] > windows.width() and any(_changes(sides, axis, temperature)):
+        options = {"values": values, "unit": unit}
+        yield from _in_windows(what, sides, axis, shares, single, out, temperature, threads, options)
+        return
     for arrays, kinds, class_axis, index in pieces(sides, axis, temperature):
         target = None if out is None else out[index]
         q = arrays[1] if len(arrays) > 1 else None
@@ -85,6 +90,49 @@ def run(
             yield row1 - row0, count
 
 
+def _in_windows(
+    what: int,
+    sides: tuple[Logits, ...],
+    axis: int,
+    shares: bool,
+    single: bool,
+    out: NDArray[Any] | None,
+    temperature: float,
+    threads: int | None,
+    options: dict[str, Any],
+) -> Iterator[tuple[int, int]]:
+    """Rows of which one must be converted and is too long for one buffer: each is a block, and comes piece by piece."""
+    double = _double(sides, temperature)
+    changes = _changes(sides, axis, temperature)
+    kinds = [F64 if double else x.kind for x in sides]
+    rows = [np.moveaxis(x.array, axis, -1) for x in sides]
+    classes = rows[0].shape[-1]
+    workspace = np.empty(-(-classes // kernels.segment_columns) * kernels.pair_size, np.uint8)
+    steps = ("first", "sums", "again", "pairs")
+    for place in np.ndindex(rows[0].shape[:-1]):
+        index = (*place, ...)
+        target = None if out is None else out[index]
+        count, again = 0, False
+        for doing in steps if what == KL and not shares else steps[1:]:
+            if doing == "again" and not again:
+                continue
+            for start, stop, segments in windows.spans(classes):
+                some = [
+                    _converted(r[place][start:stop], x, double, temperature) if change else r[place][start:stop]
+                    for r, x, change in zip(rows, sides, changes, strict=True)
+                ]
+                q = some[1] if len(some) > 1 else None
+                window = kernels.Pairs(some[0], kinds[0], q, kinds[-1], 0, single, target, shares, classes, start)
+                stage = {step: step == doing for step in steps}
+                with taking(threads) as number:
+                    found = window.run(what, 0, 1, number, workspace=workspace, **stage, **segments, **options)
+                count += found
+            if doing == "first" and not found:
+                break
+            again = doing == "sums" and window.again(workspace)
+        yield 1, count
+
+
 def _stages(classes: int, segments: int, once: bool) -> Iterator[dict[str, int | bool]]:
     """One call for some rows, or where a row is more than a block: piece by piece, one step after the other."""
     if classes <= BLOCK_ELEMENTS:
@@ -107,10 +155,10 @@ def pieces(
     one that is too long to be brought together. Otherwise what cannot is brought into a small buffer, block by block,
     and the class axis of a piece is its last.
     """
-    double = temperature != 1.0 or any(x.kind == F64 for x in sides)
+    double = _double(sides, temperature)
     shape = sides[0].array.shape
     classes = shape[axis]
-    changes = [temperature != 1.0 or _change(x, axis, double) for x in sides]
+    changes = _changes(sides, axis, temperature)
     kinds = tuple(F64 if double else x.kind for x in sides)
     if not any(changes):
         yield tuple(x.array for x in sides), kinds, axis, (...,)
@@ -122,6 +170,17 @@ def pieces(
             for r, x, change in zip(rows, sides, changes, strict=True)
         )
         yield some, kinds, some[0].ndim - 1, index
+
+
+def _double(sides: tuple[Logits, ...], temperature: float) -> bool:
+    """Whether all is done in float64."""
+    return temperature != 1.0 or any(x.kind == F64 for x in sides)
+
+
+def _changes(sides: tuple[Logits, ...], axis: int, temperature: float) -> list[bool]:
+    """Whether an array must be brought into a buffer, for each."""
+    double = _double(sides, temperature)
+    return [temperature != 1.0 or _change(x, axis, double) for x in sides]
 
 
 def _change(x: Logits, axis: int, double: bool) -> bool:

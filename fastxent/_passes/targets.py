@@ -24,6 +24,7 @@ from fastxent._arrays import (
     to_numpy,
 )
 from fastxent._dispatch import kernels
+from fastxent._passes import windows
 from fastxent._passes.rows import BLOCK_ELEMENTS, SERIAL_ELEMENTS, blocks
 from fastxent._threads import taking
 
@@ -151,21 +152,69 @@ def _blocks(x: Logits, axis: int, target: Labels | Logits, sample: Logits | None
         return
     rows = np.moveaxis(x.array, axis, -1)
     targets = np.moveaxis(target.array, axis, -1) if soft else target.array
-    # as `pieces` has it: whether the class axis is strided chooses the kernel
-    integers = x.kind == F64 and x.array.dtype.kind in "uib"
-    contiguous = integers or rows.shape[-1] <= 1 or rows.strides[-1] == rows.itemsize
+    contiguous = _contiguous(x, rows)
     for index in batch_indices(rows.shape[:-1], rows.shape[-1]):
         block, goal = rows[index], targets[index]
         if x.convert is not None:
             block = converted(x, block, contiguous)
         if isinstance(target, Logits) and target.convert is not None:
             goal = converted(target, goal)
-        weights = None
-        if sample is not None:
-            weights = sample.array[index]
-            if sample.convert is not None:
-                weights = converted(sample, weights[..., np.newaxis])[..., 0]
-        yield block, block.ndim - 1, goal, weights, index, True
+        yield block, block.ndim - 1, goal, _weights(sample, index), index, True
+
+
+def _contiguous(x: Logits, rows: NDArray[Any]) -> bool:
+    """Whether a buffer's class axis is to be contiguous, as `pieces` has it: if it is strided chooses the kernel."""
+    integers = x.kind == F64 and x.array.dtype.kind in "uib"
+    return integers or rows.shape[-1] <= 1 or rows.strides[-1] == rows.itemsize
+
+
+def _weights(sample: Logits | None, index: Index) -> NDArray[Any] | None:
+    """Some of the sample weights, as the kernels can read them."""
+    if sample is None:
+        return None
+    weights = sample.array[index]
+    return weights if sample.convert is None else converted(sample, weights[..., np.newaxis])[..., 0]
+
+
+def _in_windows(
+    x: Logits,
+    axis: int,
+    target: Labels | Logits,
+    code: int,
+    sample: Logits | None,
+    out: NDArray[Any] | None,
+    gradient: NDArray[Any] | None,
+    options: dict[str, Any],
+) -> Iterator[tuple[int, int, int]]:
+    """Rows that must be converted and are too long for one buffer: each is a block, and comes piece by piece."""
+    rows = np.moveaxis(x.array, axis, -1)
+    soft = isinstance(target, Logits)
+    targets = np.moveaxis(target.array, axis, -1) if soft else target.array
+    gradients = None if gradient is None else np.moveaxis(gradient, axis, -1)
+    contiguous, classes = _contiguous(x, rows), rows.shape[-1]
+    kind = 0 if sample is None else sample.kind
+    workspace = np.empty(-(-classes // kernels.segment_columns) * kernels.target_part_size, np.uint8)
+    spans = list(windows.spans(classes))
+    for place in np.ndindex(rows.shape[:-1]):
+        index = (*place, ...)
+        weights, loss = _weights(sample, index), None if out is None else out[index]
+        for writing in (False, True) if gradients is not None else (False,):
+            for start, stop, segments in spans[:1] if options["count_only"] else spans:
+                block = rows[place][start:stop]
+                if x.convert is not None:
+                    block = converted(x, block, contiguous)
+                goal = targets[place][start:stop] if soft else targets[index]
+                if isinstance(target, Logits) and target.convert is not None:
+                    goal = converted(target, goal)
+                grad = None if gradients is None else gradients[place][start:stop]
+                window = kernels.Targets(block, x.kind, 0, goal, code, weights, kind, loss, grad, classes, start)
+                with taking() as threads:
+                    found = window.run(0, 1, threads, workspace=workspace, writing=writing, **segments, **options)
+                if found[2]:
+                    raise bad_probability(x)
+                if not writing and (stop == classes or options["count_only"]):
+                    ignored, invalid, _ = found
+        yield 1, ignored, invalid
 
 
 def run_targets(
@@ -194,6 +243,21 @@ def run_targets(
         With `probabilities`, for a negative or infinite entry.
     """
     code = target.code if isinstance(target, Labels) else target.kind + SOFT
+    options = {
+        "ignore": target.ignore if isinstance(target, Labels) else None,
+        "weights": weights,
+        "smoothing": smoothing,
+        "probabilities": probabilities,
+        "denominator": denominator,
+        "temperature": x.divisor,
+        "flat": flat,
+        "row_weights": row_weights,
+        "count_only": count_only,
+    }
+    long = x.array.shape[axis] > windows.width()
+    if long and any(a.convert is not None for a in (x, target) if isinstance(a, Logits)):
+        yield from _in_windows(x, axis, target, code, sample, out, gradient, options)
+        return
     for block, class_axis, goal, sample_block, index, moved in _blocks(x, axis, target, sample):
         grad = None
         if gradient is not None:
@@ -210,17 +274,6 @@ def run_targets(
             grad,
         )
         classes = block.shape[class_axis]
-        options = {
-            "ignore": target.ignore if isinstance(target, Labels) else None,
-            "weights": weights,
-            "smoothing": smoothing,
-            "probabilities": probabilities,
-            "denominator": denominator,
-            "temperature": x.divisor,
-            "flat": flat,
-            "row_weights": row_weights,
-            "count_only": count_only,
-        }
         segments = 1 if count_only else rows.segments
         workspace = None
         for row0, row1, segment0, segment1 in blocks(rows.count, 1 if count_only else classes, segments, ELEMENTS):

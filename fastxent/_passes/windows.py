@@ -21,13 +21,26 @@ def _segments() -> int:
     return max(1, _arrays.CONVERSION_ELEMENTS // columns)
 
 
+def width() -> int:
+    """Columns that a window holds."""
+    columns: int = kernels.segment_columns
+    return _segments() * columns
+
+
+def spans(classes: int) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """The windows of a row: the columns from which and to which, and the segments that these are."""
+    columns: int = kernels.segment_columns
+    for start in range(0, classes, width()):
+        stop = min(start + width(), classes)
+        yield start, stop, {"segment0": start // columns, "segment1": -(-stop // columns)}
+
+
 def wanted(x: Logits, axis: int) -> bool:
     """Whether the rows go through windows."""
     if x.convert is None:
         return False
     classes = prod(x.array.shape[-x.joined :]) if x.joined > 1 else x.array.shape[axis]
-    columns: int = kernels.segment_columns
-    return classes > _segments() * columns
+    return classes > width()
 
 
 def run(
@@ -42,12 +55,12 @@ def run(
     """Work through the rows, each a block; arguments and what is given are those of `rows.run`."""
     rows, joined, contiguous = class_axes_last(x, axis)
     batch, classes = rows.shape[:-joined], prod(rows.shape[-joined:])
-    width = _segments() * kernels.segment_columns
-    buffer = np.empty(width, x.convert) if contiguous else np.empty((width, 2), x.convert)[:, 0]
+    size = width()
+    buffer = np.empty(size, x.convert) if contiguous else np.empty((size, 2), x.convert)[:, 0]
     outputs = target = None
     if out is not None and out.ndim == x.array.ndim:
         outputs = out if x.joined > 1 else np.moveaxis(out, axis, -1)
-        target = np.empty(width, out.dtype)
+        target = np.empty(size, out.dtype)
     ignore = None if labels is None else labels.ignore
     for place in np.ndindex(batch):
         at = (*place, ...)
@@ -71,7 +84,7 @@ def run(
             writes = row.writes
             for segment in range(first, max(row.segments, first + 1), _segments()):
                 start = min(segment * kernels.segment_columns, classes)
-                stop = min(start + width, classes)
+                stop = min(start + size, classes)
                 _fill(x, rows[place], start, stop, buffer)
                 with taking(threads) as number:
                     ignored, invalid = row.run(
