@@ -217,30 +217,50 @@ def as_integers(y: Any, name: str) -> Labels:
 
 
 def bad_label(
-    labels: Labels, ignore_index: int, classes: int | None, name: str = "target", offset: tuple[int, ...] = ()
+    labels: Labels, ignore_index: int | None, classes: int | None, name: str = "target", offset: tuple[int, ...] = ()
 ) -> IndexError:
     """The error for the first label out of range, in C order; found again here, off the fast path.
 
-    Without a number of classes any label from 0 on is in range. `offset` is the place of the labels' first in an array
-    that they are a chunk of.
+    Without a number of classes any label from 0 on is in range, without an `ignore_index` none is ignored. `offset` is
+    the place of the labels' first in an array that they are a chunk of.
     """
     array = labels.array
     limits = "[0, inf)" if classes is None else f"[0, {classes})"
-    for start in range(0, array.size, 1 << 20):
-        some = array.flat[start : start + (1 << 20)]
+    for start, some, bad in _bad_places(labels, ignore_index, classes):
+        if bad.any():
+            where = int(np.argmax(bad))
+            place = [int(i) for i in np.unravel_index(start + where, array.shape)]
+            place = [i + start for i, start in zip(place, offset or (0,) * len(place), strict=True)]
+            index = f"[{', '.join(map(str, place))}]" if place else ""
+            label = int(some[where])
+            hint = "" if label >= 0 or ignore_index is None else _of_padding(label, labels, ignore_index, classes)
+            return IndexError(f"{name}{index} is {label}, outside {limits}{hint}")
+    return IndexError(f"{name} held a label outside {limits} and was changed meanwhile")
+
+
+def _bad_places(
+    labels: Labels, ignore_index: int | None, classes: int | None
+) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_]]]:
+    """The labels block by block: the number of the first, the block, and which of it are out of range."""
+    for start in range(0, labels.array.size, 1 << 20):
+        some = labels.array.flat[start : start + (1 << 20)]
         # compared in their own dtype; an ignore_index that it cannot hold equals none
         bad = some < 0
         if classes is not None and classes <= _largest(some.dtype):
             bad |= some >= classes
         if labels.ignore is not None:
             bad &= some != ignore_index
-        if bad.any():
-            where = int(np.argmax(bad))
-            place = [int(i) for i in np.unravel_index(start + where, array.shape)]
-            place = [i + start for i, start in zip(place, offset or (0,) * len(place), strict=True)]
-            index = f"[{', '.join(map(str, place))}]" if place else ""
-            return IndexError(f"{name}{index} is {int(some[where])}, outside {limits}")
-    return IndexError(f"{name} held a label outside {limits} and was changed meanwhile")
+        yield start, some, bad
+
+
+def _of_padding(label: int, labels: Labels, ignore_index: int, classes: int | None) -> str:
+    """The hint about a negative label where no other one is out of range."""
+    ignored = False
+    for _, some, bad in _bad_places(labels, ignore_index, classes):
+        if (some[bad] != label).any():
+            return ""
+        ignored = ignored or (labels.ignore is not None and bool((some == ignore_index).any()))
+    return _hints.of_padding(label, ignored)
 
 
 def _largest(dtype: np.dtype[Any]) -> int:

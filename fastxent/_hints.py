@@ -33,6 +33,13 @@ def of_integers(dtype: np.dtype[np.generic]) -> str:
     return "; labels are class indices" if dtype.kind in "fu" else ""
 
 
+def of_padding(label: int, ignored: bool) -> str:
+    """What all labels out of range, one negative number, may mean; `ignored` if others are ignored already."""
+    if ignored:
+        return f"; if {label} marks padding, too, invalid='ignore' leaves it out"
+    return f"; if {label} marks padding, pass ignore_index={label}"
+
+
 def of_numbers(dtype: np.dtype[np.generic], shape: Shape, value: object) -> str:
     """Why scores are no real numbers."""
     if dtype.kind in "US" and not shape:

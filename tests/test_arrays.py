@@ -149,6 +149,9 @@ def test_logits_dtype_is_for_16_bit_integers():
 
 # ---- Labels out of range ----
 
+PADDING = "; if {0} marks padding, pass ignore_index={0}"  # the hints: test_hints.py
+ALSO = "; if -1 marks padding, too, invalid='ignore' leaves it out"
+
 
 def labels(shape, places, dtype="int64", order="C"):
     """Zeros, and other labels at some places."""
@@ -162,9 +165,9 @@ def labels(shape, places, dtype="int64", order="C"):
     ("message", "shape", "target"),
     [
         ("target[1] is 3, outside [0, 3)", (4, 3), labels(4, {1: 3, 3: 9})),
-        ("target[3] is -1, outside [0, 3)", (4, 3), labels(4, {0: -100, 3: -1}, "int8")),
+        ("target[3] is -1, outside [0, 3)" + ALSO, (4, 3), labels(4, {0: -100, 3: -1}, "int8")),
         ("target is 3, outside [0, 3)", (3,), 3),
-        ("target is -7, outside [0, 3)", (3,), np.int8(-7)),
+        ("target is -7, outside [0, 3)" + PADDING.format(-7), (3,), np.int8(-7)),
         ("target[0, 2] is 5, outside [0, 3)", (2, 3, 4), labels((2, 4), {(0, 2): 5, (1, 0): 9})),
         ("target[0, 2] is 5, outside [0, 3)", (2, 3, 4), labels((2, 4), {(0, 2): 5, (1, 0): 9}, ">i2", "F")),
         (
@@ -175,11 +178,15 @@ def labels(shape, places, dtype="int64", order="C"):
         (f"target[2] is {2**64 - 100}, outside [0, 3)", (4, 3), labels(4, {2: 2**64 - 100}, "uint64")),
         (f"target[0] is {2**64 - 1}, outside [0, 3)", (4, 3), labels(4, {0: 2**64 - 1}, ">u8")),
         (f"target[1] is {2**32}, outside [0, 3)", (4, 3), labels(4, {1: 2**32})),
-        (f"target[0] is {-(2**63)}, outside [0, 3)", (4, 3), labels(4, {0: -(2**63)})),
+        (f"target[0] is {-(2**63)}, outside [0, 3)" + PADDING.format(-(2**63)), (4, 3), labels(4, {0: -(2**63)})),
         ("target[0] is 156, outside [0, 3)", (1, 3), np.array([-100]).astype(np.uint8)),
         ("target[1] is 1, outside [0, 1)", (2, 1), [False, True]),
         ("target[1200000] is 2, outside [0, 2)", (1_300_000, 2), labels(1_300_000, {1_200_000: 2, -1: 7}, "int8")),
-        ("target[1, 17] is -2, outside [0, 9)", (2, 9, 300_000), labels((2, 300_000), {(1, 17): -2}, "int16")),
+        (
+            "target[1, 17] is -2, outside [0, 9)" + PADDING.format(-2),
+            (2, 9, 300_000),
+            labels((2, 300_000), {(1, 17): -2}, "int16"),
+        ),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

@@ -89,6 +89,60 @@ def test_a_hint_is_right():
     assert fx.cross_entropy(X, numbers) == want  # of one digit, so their order is that of the numbers
 
 
+# ---- labels that mark padding ----
+
+
+def padded(places, dtype="int64"):
+    labels = Y.astype(dtype)
+    for place, label in places.items():
+        labels[place] = label
+    return labels
+
+
+@pytest.mark.parametrize("score", [fx.cross_entropy, fx.nll_loss])
+@pytest.mark.parametrize(
+    ("places", "dtype", "words"),
+    [
+        ({3: -1, 9: -1}, "int64", "target[3] is -1, outside [0, 7); if -1 marks padding, pass ignore_index=-1"),
+        ({39: -2}, ">i2", "target[39] is -2, outside [0, 7); if -2 marks padding, pass ignore_index=-2"),
+        (
+            {3: -1, 9: -100},
+            "int8",
+            "target[3] is -1, outside [0, 7); if -1 marks padding, too, invalid='ignore' leaves it out",
+        ),
+        ({3: -1, 9: -2}, "int64", "target[3] is -1, outside [0, 7)"),
+        ({3: -1, 9: 7}, "int64", "target[3] is -1, outside [0, 7)"),
+        ({3: 7, 9: -1}, "int64", "target[3] is 7, outside [0, 7)"),
+        ({3: 255}, "uint8", "target[3] is 255, outside [0, 7)"),
+    ],
+)
+def test_padding(score, places, dtype, words):
+    with pytest.raises(IndexError) as caught:
+        score(X, padded(places, dtype))
+    assert str(caught.value) == words
+
+
+def test_the_hint_about_padding_is_right():
+    rest = np.delete(np.arange(40), [3, 9])
+    assert fx.cross_entropy(X, padded({3: -1, 9: -1}), ignore_index=-1) == fx.cross_entropy(X[rest], Y[rest])
+    assert fx.cross_entropy(X, padded({3: -1, 9: -100}), invalid="ignore") == fx.cross_entropy(X[rest], Y[rest])
+
+
+def test_no_hint_where_no_label_can_be_ignored():
+    with pytest.raises(IndexError, match=r"^y\[0\] is -1, outside \[0, inf\)$"):
+        fx.contingency_table([0], [-1])
+
+
+def test_padding_far_behind_the_first():
+    labels = np.zeros(3_000_000, np.int8)
+    labels[[5, -1]] = -1
+    with pytest.raises(IndexError, match=r"pass ignore_index=-1$"):
+        fx.nll_loss(np.zeros((3_000_000, 2), np.float16), labels)
+    labels[-1] = 2
+    with pytest.raises(IndexError, match=r"^target\[5\] is -1, outside \[0, 2\)$"):
+        fx.nll_loss(np.zeros((3_000_000, 2), np.float16), labels)
+
+
 # ---- probabilities that are given as logits ----
 
 

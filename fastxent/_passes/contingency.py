@@ -143,7 +143,7 @@ def _check_labels(x: Labels, y: Labels, largest: tuple[int, int], shape: Shape |
     """Refuse a negative label, which the kernel gives as 2^64 more, and one outside the table that is wanted."""
     for labels, top, name, axis in zip((x, y), largest, "xy", (0, 1), strict=True):
         if (top >= 1 << 63 and labels.array.dtype.kind == "i") or (shape is not None and top >= shape[axis]):
-            raise bad_label(labels, 0, None if shape is None else shape[axis], name)
+            raise bad_label(labels, None, None if shape is None else shape[axis], name)
 
 
 def _count_few(pairs: Any, x: Labels, y: Labels, shape: Shape | None, most: int) -> NDArray[np.int64]:
@@ -185,7 +185,7 @@ def count_sparse(
             if some.min() < 0 and shape is None and labels.array.dtype.kind == "u":
                 _check_cells((int(labels.array.max()) + 1, 1), SPARSE_CELLS)
             if some.min() < 0 or (shape is not None and some.max() >= limit):
-                raise bad_label(labels, 0, None if shape is None else limit, name)
+                raise bad_label(labels, None, None if shape is None else limit, name)
         if shape is None:
             wider = max(rows, int(a.max()) + 1), max(columns, int(b.max()) + 1)
             _check_cells(wider, SPARSE_CELLS)
