@@ -114,8 +114,16 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
 
 
-def dtype_name(dtype: np.dtype[Any]) -> str:
-    """A dtype's name without its byte order: bfloat16 for either of those that stand for it."""
+def may_be_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether ``logits_dtype="bfloat16"`` can be said of it: 16 bits that are no other number."""
+    # .npy files of ml_dtypes' bfloat16 come back as raw two-byte items
+    return dtype.itemsize == 2 and (dtype.kind in "ui" or dtype == np.dtype("V2") or is_bfloat16(dtype))
+
+
+def dtype_name(dtype: np.dtype[Any], logits_dtype: str | None = None) -> str:
+    """A dtype's name without its byte order; bfloat16 for those that stand for it, if only `logits_dtype` says so."""
+    if logits_dtype is not None and may_be_bfloat16(dtype):
+        return logits_dtype
     return "bfloat16" if is_bfloat16(dtype) else dtype.newbyteorder("=").name
 
 
@@ -143,9 +151,7 @@ def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> 
     if logits_dtype is not None:
         if logits_dtype != "bfloat16":
             raise ValueError(f"logits_dtype must be None or 'bfloat16', got {logits_dtype!r}")
-        # .npy files of ml_dtypes' bfloat16 come back as raw two-byte items
-        raw = dtype.kind in "ui" or dtype == np.dtype("V2") or is_bfloat16(dtype)
-        if dtype.itemsize != 2 or not raw:
+        if not may_be_bfloat16(dtype):
             raise ValueError(f"logits_dtype='bfloat16' wants {name} of 16-bit integers, got {dtype}")
         native = dtype.isnative or dtype.kind == "V"
         bits = array.view(np.uint16 if native else np.dtype(np.uint16).newbyteorder())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastxent._arrays import Logits, as_labels, is_bfloat16, to_numpy
+from fastxent._arrays import Logits, as_labels, may_be_bfloat16, to_numpy
 from fastxent._passes.rows import BLOCK_ROWS
 from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least, counts_of
 from fastxent._scoring.columns import Columns, as_int64
@@ -194,7 +194,7 @@ class Comparator(Accumulator):
         dtypes: list[str | None] = [None, None]
         if self._logits_dtype is not None:
             # of the raw ones; an array that says its dtype itself may stand beside it
-            raw = [a.dtype.itemsize == 2 and (a.dtype.kind in "uiV" or is_bfloat16(a.dtype)) for a in arrays]
+            raw = [may_be_bfloat16(a.dtype) for a in arrays]
             dtypes = [self._logits_dtype if is_raw or not any(raw) else None for is_raw in raw]
         check_widths(arrays[0].shape, arrays[1].shape, self._inputs)
         x = self._base_inputs.check(arrays[0], dtypes[0], "base")

@@ -172,7 +172,7 @@ def compare(
         checkpoint=checkpoint,
     )
     result = comparator.result()
-    result.provenance.update(origins({**sides, "labels": targets, **beside}))
+    result.provenance.update(origins({**sides, "labels": targets, **beside}, logits_dtype))
     result.provenance["rows"] = {"shift": shift, "lengths": lengths is not None}
     return result
 

@@ -171,7 +171,7 @@ def evaluate(
         checkpoint=checkpoint,
     )
     result = evaluator.result()
-    result.provenance.update(origins({"logits": source, "labels": targets, **beside}))
+    result.provenance.update(origins({"logits": source, "labels": targets, **beside}, logits_dtype))
     result.provenance["rows"] = {"shift": operator.index(shift), "lengths": lengths is not None}
     return result
 

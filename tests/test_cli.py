@@ -128,6 +128,7 @@ def test_files_and_options(folder):
     np.save("bf16.npy", (np.load("x.npy").view(np.uint32) >> 16).astype(np.uint16))
     done = run("eval", "bf16.npy", "y.npy", "--logits-dtype", "bfloat16")
     assert done.stdout == report.text(fx.evaluate("bf16.npy", "y.npy", logits_dtype="bfloat16"))
+    assert " classes bfloat16, fastxent " in done.stdout.splitlines()[0]
 
 
 def test_wrong_rows_are_counted_and_strict_is_strict(folder):

@@ -238,7 +238,9 @@ def test_of_two_dtypes():
     assert got.kl_mean == pytest.approx(fx.compare(p, wide, labels).kl_mean, rel=1e-12)
     raw = np.clip(p, -99, 99).astype(ml_dtypes.bfloat16)
     want = fx.compare(raw, q, labels)
-    assert numbers(fx.compare(raw.view(np.uint16), q, labels, logits_dtype="bfloat16")) == numbers(want)
+    got = fx.compare(raw.view(np.uint16), q, labels, logits_dtype="bfloat16")
+    assert numbers(got) == numbers(want)
+    assert [got.provenance[what]["dtype"] for what in ("base", "other")] == ["bfloat16", "float64"]
 
 
 def test_inputs():

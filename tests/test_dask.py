@@ -306,7 +306,11 @@ def test_evaluate_hands_dask_arrays_over():
 def test_raw_bfloat16():
     x, y = some((50, 6), dtype=ml_dtypes.bfloat16)
     d = da.from_array(x.view(np.uint16), chunks=(7, 4))
-    assert fd.evaluate(d, y, logits_dtype="bfloat16").cross_entropy == fx.evaluate(x, y).cross_entropy
+    result = fd.evaluate(d, y, logits_dtype="bfloat16")
+    assert result.cross_entropy == fx.evaluate(x, y).cross_entropy
+    compared = fd.compare(d, d.astype(np.float32), logits_dtype="bfloat16")
+    dtypes = [r.provenance[what]["dtype"] for r, what in ((result, "logits"), (compared, "base"), (compared, "other"))]
+    assert dtypes == ["bfloat16", "bfloat16", "float32"]
     got = fd.cross_entropy(d, y, logits_dtype="bfloat16", reduction="none")
     assert same_bits(got.compute(), fx.cross_entropy(x, y, reduction="none"))
 

@@ -176,7 +176,9 @@ def test_one_row_and_bfloat16(tmp_path):
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "raw.npy", x.view(np.uint16))
     for some in (tmp_path / "x.npy", tmp_path / "raw.npy", x.view(np.int16), x.view(np.uint16)):
-        assert numbers(fx.evaluate(some, y, logits_dtype="bfloat16")) == want
+        got = fx.evaluate(some, y.astype(np.uint16), logits_dtype="bfloat16")
+        assert numbers(got) == want
+        assert [got.provenance[what]["dtype"] for what in ("logits", "labels")] == ["bfloat16", "uint16"]
     with pytest.raises(TypeError, match="logits_dtype"):  # NumPy stores it as raw items: say what helps
         fx.evaluate(tmp_path / "x.npy", y)
     row = x[0].astype(float)

@@ -27,6 +27,7 @@ from fastxent.sources.base import Ranges, read_ahead
 BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
 MEMORY_BYTES = 1 << 28  # of arrays that nobody copies: some 10 ms, beside which adding a block to the rest is nothing
 BLOCK_ROWS = 1 << 18
+SCORES = ("logits", "base", "other")  # names of what a model gave
 
 Progress = bool | Callable[[int, int], None]
 Path_ = str | os.PathLike[str]
@@ -187,13 +188,13 @@ def read_into(
     return accumulator
 
 
-def origins(sources: Mapping[str, Source | None]) -> dict[str, dict[str, Any]]:
-    """Where data came from: names, shapes, dtypes and fingerprints."""
+def origins(sources: Mapping[str, Source | None], logits_dtype: str | None = None) -> dict[str, dict[str, Any]]:
+    """Where data came from: names, shapes, dtypes and fingerprints. `logits_dtype` is what raw logits stand for."""
     return {
         name: {
             "name": source.name,
             "shape": list(source.shape),
-            "dtype": dtype_name(source.dtype),
+            "dtype": dtype_name(source.dtype, logits_dtype if name in SCORES else None),
             "fingerprint": source.fingerprint() if source.dtype.kind != "O" else None,
         }
         for name, source in sources.items()

@@ -82,7 +82,8 @@ def compare(
     y = y.rechunk((*x.chunks[:-1], y.chunks[-1]))
     beside = Beside(x, shift, lengths, labels=labels, groups=groups, sample_weight=sample_weight, mask=mask)
     given = [as_dask(side, "scores") if inputs.binary else None for side in (base, other)]
-    about = {"base": origin("base", x, given[0]), "other": origin("other", y, given[1]), **beside.about}
+    sides = zip(("base", "other"), (x, y), given, strict=True)
+    about = {name: origin(name, side, some, options.get("logits_dtype")) for name, side, some in sides} | beside.about
     result = tree_reduce(make, [x, y], beside.cut, partial(_comparison, about, strict), split_every, beside.keep)
     return item(result).compute() if compute else item(result)
 

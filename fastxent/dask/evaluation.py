@@ -93,7 +93,8 @@ def evaluate(
         x, shift, lengths, labels=labels, groups=groups, sample_weight=sample_weight, mask=mask,
         byte_counts=byte_counts, word_counts=word_counts,
     )  # fmt: skip
-    about = {"logits": origin("logits", x, as_dask(logits, "logits") if binary else None), **beside.about}
+    given = as_dask(logits, "logits") if binary else None
+    about = {"logits": origin("logits", x, given, options.get("logits_dtype")), **beside.about}
     result = tree_reduce(make, [x], beside.cut, partial(_evaluation, about, strict), split_every, beside.keep)
     return item(result).compute() if compute else item(result)
 

@@ -70,10 +70,13 @@ class Beside:
         }
 
 
-def origin(name: str, array: da.Array, given: Any = None) -> dict[str, Any]:
-    """What a result says of an input, but for a fingerprint: no task takes one; binary scores have the shape `given`.
+def origin(name: str, array: da.Array, given: Any = None, logits_dtype: str | None = None) -> dict[str, Any]:
+    """What a result says of an input, but for a fingerprint: no task takes one.
+
+    Binary scores have the shape `given`; `logits_dtype` is what raw logits stand for.
     """
-    return {"name": name, "shape": list((array if given is None else given).shape), "dtype": dtype_name(array.dtype)}
+    shape = list((array if given is None else given).shape)
+    return {"name": name, "shape": shape, "dtype": dtype_name(array.dtype, logits_dtype)}
 
 
 def _shifted(labels: da.Array, shift: int) -> da.Array:
