@@ -44,6 +44,17 @@ def test_special_losses_are_pytorchs(row):
         same(reference.cross_entropy(row, label), expected.item(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", [[INF, 1.0, 0.5], [-INF, 1.0, 0.0], [INF, -INF, 0.0], [0.0, NAN, 1.0]], ids=str)
+def test_gradients_of_odd_probabilities_are_pytorchs(target):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's own cross_entropy")
+    logits = torch.tensor([[1.0, 2.0, -INF], [0.5, 0.25, 3.0]], dtype=torch.float64, requires_grad=True)
+    both = [target, [0.25, 0.25, 0.5]]
+    torch.nn.functional.cross_entropy(logits, torch.tensor(both, dtype=torch.float64), reduction="sum").backward()
+    _, ours = reference.cross_entropy(logits.detach().numpy(), both, reduction="sum", return_grad=True)
+    same(ours[0], logits.grad[0].numpy(), rtol=1e-12)
+    same(ours[1], logits.grad[1].numpy(), rtol=1e-12, atol=1e-15)
+
+
 def test_tensors_are_taken():
     torch = pytest.importorskip("torch", reason="takes PyTorch's tensors")
     logits = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.bfloat16, requires_grad=True)

@@ -80,6 +80,16 @@ def test_scipys_examples():
     assert fx.logsumexp(masked.data, b=(~masked.mask).astype(int)) == pytest.approx(math.log(5))
 
 
+def test_elements_without_weight_may_be_anything_finite():
+    """Far above all that count, too, where their exponential is no number."""
+    for largest in (50.0, 1e3, 4.4248196e30, 1e163, 1.7e308):
+        a = np.array([[largest, 1.0, -largest, 2.0]])
+        value, sign = fx.logsumexp(a, 1, [0, 1, 0, -3], return_sign=True)
+        want, its = scipy.special.logsumexp([1.0, 2.0], b=[1, -3], return_sign=True)
+        assert value[0] == pytest.approx(want, rel=1e-15)
+        assert sign[0] == its
+
+
 def test_dtypes():
     single = np.float32([1, 2])
     assert fx.logsumexp(single, b=2).dtype == fx.logsumexp(single, b=single).dtype == np.float32

@@ -74,6 +74,7 @@ cdef inline void weigh_lanes(const double *x, const double *b, double top, vd *h
     cdef vd e[FX_NI]
     cdef vd scale[FX_NI]
     cdef vd y, t, weight, zero = vd_splat(0), floor_ = floor_of(0, zero)
+    cdef vl none
     cdef vl near[FX_NI]
     cdef vl some = vd_ge(vd_splat(-1), zero)
     cdef Py_ssize_t i
@@ -82,9 +83,11 @@ cdef inline void weigh_lanes(const double *x, const double *b, double top, vd *h
         t = y - vd_splat(top)
         weight = t - y
         d_lo[i] = (y - (t - weight)) + (vd_splat(-top) - weight)
-        near[i] = vd_ge(t, vd_splat(-0.5)) & ~vd_eq(vd_load(b + i * FX_VD), zero)
+        # an element without weight may lie far above the reference, where the exponential is none
+        none = vd_eq(vd_load(b + i * FX_VD), zero)
+        near[i] = vd_ge(t, vd_splat(-0.5)) & ~none
         some = some | near[i]
-        d[i] = vd_max(floor_, t)
+        d[i] = vd_max(floor_, vd_pick(none, floor_, t))
     vd_exp(d, magic_of(0, zero), True, e, scale)
     for i in range(FX_NI):
         y = vd_load(b + i * FX_VD) * (e[i] * scale[i])

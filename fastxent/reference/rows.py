@@ -125,6 +125,8 @@ def row_gradient(row: Sequence[float], a: Sequence[float]) -> list[float]:
     s = row_softmax(row)
     if any(map(math.isnan, s)):
         return s
+    if not all(map(math.isfinite, a)):
+        return [sum(a) * p - weight for p, weight in zip(s, a, strict=True)]
     out = []
     for k in range(len(row)):
         # exact but for the products: the others' sums do not cancel
