@@ -116,6 +116,14 @@ def test_arrays_and_special_values_are_the_references(name):
     assert np.isinf(got).sum() == 3
 
 
+def test_the_references_of_q_far_apart():
+    """What is left goes to the class that Q holds for nearly sure: the sum can be written down."""
+    log_p, q = math.log(0.53), [-93.0, 38.0, 50.0, -33.0]
+    want = 0.53 * (log_p + 83.0) + 0.47 * math.log(0.47)
+    for bounds in (fx.kl_bounds, reference.kl_bounds):
+        assert bounds([[log_p]], [[3]], [q])[0][0] == pytest.approx(want, rel=1e-6)
+
+
 def test_identities():
     rng = np.random.default_rng(0)
     p, logits = softmax(rng.normal(0, 2, (4, 5, 30))), rng.normal(0, 2, (4, 5, 30)).astype(np.float32)

@@ -79,8 +79,7 @@ def _kl(p: list[float], classes: list[int], q: list[float]) -> tuple[float, floa
     if len(some) * limit < mass * (1 - 1e-12):  # what Q rules out must have some of it
         return math.inf, math.inf
     low, high = 0.0, limit / min(some)
-    for _ in range(200):
-        middle = (low + high) / 2
+    while low < (middle := (low + high) / 2) < high:  # to the last bit, however far apart the q are
         low, high = (middle, high) if math.fsum(min(limit, middle * x) for x in some) < mass else (low, middle)
     return head + math.fsum(_kl_term(min(limit, high * x), x) for x in some), head + upper
 
