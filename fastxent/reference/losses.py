@@ -113,10 +113,6 @@ def cross_entropy(
         labels = [0] * len(starts)
     else:
         labels = _checked_labels(target, row_shape, classes, ignore_index, invalid)
-    if not from_logits:
-        for i, q in enumerate(flat):
-            if q < 0 or q == math.inf:
-                raise ValueError(f"logits{place_of(i, shape)} is {q}, no probability")
 
     losses, divisors = [], []
     gradients = [0.0] * len(flat)
@@ -130,6 +126,10 @@ def cross_entropy(
         if row_weight != 0:
             divisors.append(row_weight)
         row = [flat[start + step] / temperature for step in within]
+        if not from_logits:
+            for q, step in zip(row, within, strict=True):
+                if q < 0 or q == math.inf:
+                    raise ValueError(f"logits{place_of(start + step, shape)} is {q}, no probability")
         p = [shares[start + step] for step in within] if soft else [float(j == label) for j in range(classes)]
         a = [(1 - label_smoothing) * q + label_smoothing / classes for q in p]
         a = [w * q if q != 0 else 0.0 for q, w in zip(a, factors, strict=True)]
