@@ -30,7 +30,7 @@ def results(x, y, axis=1):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("c", [2, 3, 4, 5, 7, 19, 100, 128])
+@pytest.mark.parametrize("c", [2, 3, 4, 5, 7, 19, 100, 128, 129, 200, 256])
 def test_rows_apart(level, c, dtype):
     x, y = rows(c, dtype)
     wide = np.zeros((N, c + 3), dtype)
@@ -54,7 +54,32 @@ def test_strided_rows_apart(level, c, dtype):
             assert same_bits(one, two)
 
 
-@pytest.mark.parametrize("c", [2, 3, 10, 100])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("c", [2, 3, 4, 10, 128, 129, 136, 137, 256])
+def test_neighbours_change_nothing(level, c, dtype):
+    """Few rows, and many neighbours that are far off, of which no sum is tried without a reference."""
+    x, y = rows(c, dtype)
+    for far in (0, 90, -90, 3000, -3000):
+        moved = x + x.dtype.type(far)
+        amid, targets = np.concatenate([moved, x, moved]), np.concatenate([y, y, y])
+        each = alone(moved, y), alone(x, y), alone(moved, y)
+        losses, lses = (np.concatenate(some) for some in zip(*each, strict=True))
+        assert same_bits(losses, fx.cross_entropy(amid, targets, reduction="none"))
+        assert same_bits(lses, fx.logsumexp(amid, axis=1))
+
+
+def alone(x, y):
+    """Losses and log-sum-exps of a few rows at a time: 1, 2, ..., 40, 1, ..."""
+    losses, lses, start, some = [], [], 0, 1
+    while start < len(x):
+        part = slice(start, start + some)
+        losses.append(fx.cross_entropy(x[part], y[part], reduction="none"))
+        lses.append(fx.logsumexp(x[part], axis=1))
+        start, some = start + some, some % 40 + 1
+    return np.concatenate(losses), np.concatenate(lses)
+
+
+@pytest.mark.parametrize("c", [2, 3, 10, 100, 129, 256])
 def test_an_evaluation_has_the_losses_of_cross_entropy(level, c):
     x, y = rows(c, "float32")
     loss = fx.cross_entropy(x, y, reduction="none")

@@ -8,9 +8,10 @@
 cdef inline void set_mode(Job *job, int mode) noexcept nogil:
     job.mode = mode
     # few classes would fill no vector: lanes are rows then, as where the class axis is strided
-    job.strided = job.strided or (
-        job.classes <= NARROW and (mode <= LOSS or has_outputs(job) or (mode == STATS and job.label_code))
-    )
+    if mode <= LOSS or (mode == STATS and job.label_code):
+        job.strided |= job.classes <= (NARROW_SINGLE if job.single else NARROW)
+    elif has_outputs(job):
+        job.strided |= job.classes <= NARROW
     if mode == ENTROPY:
         job.strided = False  # row by row, whatever the stride
 

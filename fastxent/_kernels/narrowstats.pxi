@@ -75,7 +75,7 @@ cdef inline void moments_of(
     const int64_t *labels, const double *x_label, Moments *out, vec like,
 ) noexcept nogil:
     """Up to LANE_BYTES of rows."""
-    cdef char columns[NARROW * LANE_BYTES]
+    cdef char columns[NARROW_SINGLE * LANE_BYTES]
     cdef char label_lanes[LANE_BYTES]
     cdef char before_lanes[LANE_BYTES]
     cdef char behind_lanes[LANE_BYTES]

@@ -305,7 +305,7 @@ cdef class Plain:
             job.ignore = <uint64_t><int64_t>ignore_index
         job.smoothing = smoothing
         job.probabilities = probabilities
-        job.own_label = code < SOFT and smoothing == 0.0
+        set_own_label(job)
         job.denominator = job.temperature = 1.0
         with nogil:
             if want_gradient and how == MEAN:

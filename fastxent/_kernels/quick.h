@@ -13,6 +13,7 @@
 
 #define FX_QUAD 4
 #define FX_BATCH (FX_NI * FX_VF) /* rows taken together */
+#define FX_MOST_OWN 87.0f        /* what a label's logit, or the largest, is up to; a row beyond is for others */
 
 FX_INLINE vf vf_where(vi mask, vf yes, vf no) { return vf_by_sign((vf)mask, no, yes); } /* 1 instruction, vf_pick 3 */
 
@@ -128,15 +129,21 @@ FX_INLINE void fx_add_block(vf block, vf *s, vf *lo) { /* TwoSum */
     *s = t;
 }
 
-/* ---- FX_BATCH rows of n contiguous floats, n >= 4: out s + lo, own in (FX_NI,) ---- */
-FX_INLINE void fx_sums_across(const char *p, ptrdiff_t stride, ptrdiff_t n, const int32_t *labels, vf *s, vf *lo, vf *own) {
+/* ---- `vectors` of FX_VF rows, of contiguous floats: classes `from` to from + n of them, n >= 4, at p; added to s + lo, a
+   label's logit to own. `from` is a multiple of 8; what lies behind the last vector is 1 and 0, which all rows hold. ---- */
+FX_INLINE void fx_sums_across(
+    const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, const int32_t *labels,
+    vf *s, vf *lo, vf *own
+) {
     vf x[4], block;
     vi label;
-    for (int g = 0; g < FX_NI; g++, p += FX_VF * stride, labels += FX_VF) {
+    for (int g = vectors; g < FX_NI; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
+    for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
         ptrdiff_t j = 0;
         const char *ahead = p + FX_PREFETCH;
-        s[g] = lo[g] = own[g] = block = vf_splat(0);
-        label = (vi)vf_load(labels);
+        block = vf_splat(0);
+        if (!from) s[g] = lo[g] = own[g] = block;
+        label = (vi)vf_load(labels) - (int32_t)from;
         for (; j + 4 <= n; j += 4) {
             fx_quad(p + 4 * j, stride, x);
             for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
@@ -227,24 +234,27 @@ FX_INLINE void fx_quad_tops(const vf *x, ptrdiff_t j, vf *top, vi *best) {
         *top = vf_max(x[k], *top);
     }
 }
-FX_INLINE void fx_tops_across(const char *p, ptrdiff_t stride, ptrdiff_t n, int32_t *best) {
+FX_INLINE void fx_tops_across(
+    const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, vf *tops, int32_t *best
+) {
     vf x[4];
-    for (int g = 0; g < FX_NI; g++, p += FX_VF * stride, best += FX_VF) {
-        vf top = vf_splat(-INFINITY);
-        vi at = (vi){0} - 1;
-        x[2] = x[3] = top;
+    for (int g = 0; g < vectors; g++, p += FX_VF * stride, best += FX_VF) {
+        vf top = from ? tops[g] : vf_splat(-INFINITY);
+        vi at = from ? (vi)vf_load(best) : (vi){0} - 1;
+        x[2] = x[3] = vf_splat(-INFINITY);
         if (n == 2) fx_twos(p, x);
         if (n == 3) fx_threes(p, x);
         if (n < 4) fx_quad_tops(x, 0, &top, &at);
         for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
             fx_quad(p + 4 * j, stride, x);
             for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(p + 4 * j * FX_VF + FX_PREFETCH + i);
-            fx_quad_tops(x, j, &top, &at);
+            fx_quad_tops(x, from + j, &top, &at);
         }
         if (n > 4 && n % 4) {
             fx_last_quad(p, stride, n, x);
-            fx_quad_tops(x, n - n % 4, &top, &at);
+            fx_quad_tops(x, from + n - n % 4, &top, &at);
         }
+        tops[g] = top;
         vf_store(best, (vf)at);
     }
 }
@@ -270,7 +280,7 @@ FX_INLINE void fx_quick_finish(const vf *s, const vf *lo, const vf *own, int lse
     vi top[FX_NI];
     const vf magic = vf_splat(FX_MAGIC_F + 127.0f);
     /* e^-own = (1 + q) 2^n; with n comes the n of the sum's largest term, whose n lo is still in the sum (simd.h) */
-    FX_EACH(x, vf_min(vf_splat(87.0f), vf_max(vf_splat(-87.0f), -own[v])));
+    FX_EACH(x, vf_min(vf_splat(FX_MOST_OWN), vf_max(vf_splat(-FX_MOST_OWN), -own[v])));
     FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
     FX_EACH(n, t[v] - magic);
     FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));

@@ -4,12 +4,15 @@
 
 cdef extern from "quick.h" nogil:
     enum: FX_BATCH
-    void fx_sums_across(const char *, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *)
+    const double FX_MOST_OWN
+    void fx_sums_across(
+        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
+    )
     void fx_sums_few(const char *, int, const int32_t *, vf *, vf *, vf *)
     void fx_sums_down(
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
     )
-    void fx_tops_across(const char *, Py_ssize_t, Py_ssize_t, int32_t *)
+    void fx_tops_across(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, vf *, int32_t *)
     void fx_tops_down(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, vf *, int32_t *)
     void fx_quick_finish(const vf *, const vf *, const vf *, int, vf *, vf *, vf *, vi *)
     bint fx_all(const vi *)
@@ -48,37 +51,93 @@ cdef inline void gather_lanes(
             )
 
 
-cdef inline void quick_sums(
+cdef inline void bring_rows(
+    const char *x, int kind, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows, Py_ssize_t lanes, float *out
+) noexcept nogil:
+    """n contiguous elements of each row into (lanes, n); lanes behind the last row repeat the first."""
+    cdef Py_ssize_t i
+    if kind != F32 and row_stride == n * itemsize(kind):
+        widen(x, kind, n * rows, out)
+    else:
+        for i in range(rows):
+            if kind == F32:
+                memcpy(out + i * n, x + i * row_stride, 4 * n)
+            else:
+                widen(x + i * row_stride, kind, n, out + i * n)
+    for i in range(rows, lanes):
+        memcpy(out + i * n, out, 4 * n)
+
+
+cdef inline bint all_far(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t rows, const int32_t *labels
+) noexcept nogil:
+    """Whether each row's label has a logit beyond FX_MOST_OWN: none of the sums is of any use then. The first row that is
+    not so ends the search, nearly always the first of all."""
+    cdef double own
+    cdef Py_ssize_t i
+    cdef bint found = False
+    for i in range(rows):
+        if labels[i] >= 0:
+            own = load_one(x + i * row_stride + labels[i] * class_stride, kind)
+            if -FX_MOST_OWN <= own <= FX_MOST_OWN:
+                return False
+            found = True
+    return found
+
+
+cdef inline bint sums_across(
+    const char *x, int kind, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
+) noexcept nogil:
+    """quick_sums of rows whose classes lie side by side, n <= NARROW_SINGLE: where they lie, or some classes at a time in
+    a buffer. A few rows leave vectors out."""
+    cdef float room[NARROW * FX_BATCH]
+    cdef vf top[FX_NI]
+    cdef bint lies = rows == FX_BATCH and kind == F32 and (n >= 4 or row_stride == n * 4)
+    cdef int vectors = <int>((rows + FX_VF - 1) // FX_VF) if n >= 4 else FX_NI
+    # two parts of much the same length: the last one must have a quad
+    cdef Py_ssize_t step = n if lies or n <= NARROW else ((n + 1) // 2 + 7) // 8 * 8, parts = (n + step - 1) // step
+    cdef Py_ssize_t i, j, some, stride = row_stride
+    cdef const char *p
+    for i in range(2 * parts if lse else parts):
+        j = i % parts * step
+        some = min(step, n - j)
+        if lse and i == parts and all_far(x, kind, itemsize(kind), row_stride, rows, labels):
+            return True
+        p = x + j * itemsize(kind)
+        if not lies:
+            if i < parts or parts > 1:
+                bring_rows(p, kind, row_stride, some, rows, vectors * FX_VF, room)
+            p = <const char *>room
+            stride = 4 * some
+        if lse and i < parts:
+            fx_tops_across(p, stride, vectors, j, some, top, labels)
+        elif n == 2:
+            fx_sums_few(p, 2, labels, s, lo, own)
+        elif n == 3:
+            fx_sums_few(p, 3, labels, s, lo, own)
+        else:
+            fx_sums_across(p, stride, vectors, j, some, labels, s, lo, own)
+    return False
+
+
+cdef inline bint quick_sums(
     const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
     bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
 ) noexcept nogil:
-    """Sums of a batch of rows, their labels' terms left out, and the labels' logits."""
+    """Sums of a batch of rows, their labels' terms left out, and the labels' logits; True, and no more, where all rows are
+    far off."""
     cdef float room[NARROW * FX_BATCH]
     cdef vf top[FX_NI]
     cdef Py_ssize_t i, j, some, size = itemsize(kind)
-    cdef bint full = rows == FX_BATCH
-    if full and class_stride == size and n <= NARROW and (n >= 4 or row_stride == n * size):
-        if kind != F32:
-            if row_stride == n * size:
-                widen(x, kind, n * FX_BATCH, room)
-            else:
-                for i in range(FX_BATCH):
-                    widen(x + i * row_stride, kind, n, room + i * n)
-            x = <const char *>room
-            row_stride = 4 * n
-        if lse:
-            fx_tops_across(x, row_stride, n, labels)
-        if n == 2:
-            fx_sums_few(x, 2, labels, s, lo, own)
-        elif n == 3:
-            fx_sums_few(x, 3, labels, s, lo, own)
-        else:
-            fx_sums_across(x, row_stride, n, labels, s, lo, own)
-        return
+    cdef bint full = rows == FX_BATCH and row_stride == size
+    if not lse and all_far(x, kind, class_stride, row_stride, rows, labels):
+        return True
+    if class_stride == size and n <= NARROW_SINGLE:
+        return sums_across(x, kind, row_stride, n, rows, lse, labels, s, lo, own)
     for i in range(FX_NI):
         s[i] = lo[i] = own[i] = vf_splat(0)
         top[i] = vf_splat(-INFINITY)
-    full = full and row_stride == size
     if lse:
         memset(labels, 255, 4 * FX_BATCH)
         if full:
@@ -89,6 +148,8 @@ cdef inline void quick_sums(
                 some = min(<Py_ssize_t>NARROW, n - j)
                 gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
                 fx_tops_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, top, labels)
+        if all_far(x, kind, class_stride, row_stride, rows, labels):
+            return True
     for i in range((n + NARROW - 1) // NARROW):
         j = i * NARROW
         some = min(<Py_ssize_t>NARROW, n - j)
@@ -97,6 +158,7 @@ cdef inline void quick_sums(
         else:
             gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
             fx_sums_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, labels, s, lo, own)
+    return False
 
 
 cdef inline Py_ssize_t quick_rows(
@@ -115,10 +177,13 @@ cdef inline Py_ssize_t quick_rows(
     for k in range((rows + FX_BATCH - 1) // FX_BATCH):
         # the last batch goes back over rows that are done
         i = max(<Py_ssize_t>0, min(k * FX_BATCH, rows - FX_BATCH))
-        quick_sums(
+        if quick_sums(
             x + i * row_stride, kind, class_stride, row_stride, n, min(<Py_ssize_t>FX_BATCH, rows), lse,
             &out.labels[i], s, lo, own,
-        )
+        ):
+            memset(&out.ok[i], 0, 4 * FX_BATCH)
+            left += 1
+            continue
         if exact:
             fx_quick_finish(s, lo, own, False, y, a, b, ok)
         else:

@@ -11,7 +11,8 @@
 # stride. Pixels that do not lie side by side, and the last few of a line, are brought into a buffer block by block.
 
 cdef enum:
-    NARROW = 128       # classes
+    NARROW = 128           # classes
+    NARROW_SINGLE = 256    # of what ends in float32 lanes (quick.pxi)
 
 # What a segment leaves of each pixel; the sum is (s + s_lo) 2^c as a Partial has it, but for its `mend`. A pixel that is
 # out of the ordinary has the c ODD.

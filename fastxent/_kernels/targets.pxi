@@ -181,6 +181,13 @@ cdef int64_t run_targets(TargetJob *job, int threads, bint writing) noexcept nog
     return run_target_tasks(job, 2, rows, threads) if job.segment1 == job.segments else 0
 
 
+cdef inline void set_own_label(TargetJob *job) noexcept nogil:
+    """After target, smoothing and `probabilities`: is all that is wanted of a row its label's loss? It goes in lanes where
+    Rows has it so, whose bits it has."""
+    job.own_label = job.target_code < SOFT and job.smoothing == 0.0
+    job.in_lanes |= job.own_label and not job.probabilities and job.single and job.classes <= NARROW_SINGLE
+
+
 @cython.freelist(4)
 cdef class Targets:
     """The rows of one array with their targets, and where losses and gradients go.
@@ -373,7 +380,7 @@ cdef class Targets:
             raise ValueError("there is no gradient")
         job.smoothing = smoothing
         job.probabilities = probabilities
-        job.own_label = job.target_code < SOFT and smoothing == 0.0
+        set_own_label(&job)
         job.denominator = denominator
         job.temperature = temperature
         job.count_only = count_only
