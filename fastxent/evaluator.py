@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from fastxent._accumulators.curve import Curve, add_confidences
 from fastxent._arrays import Labels, Logits, as_labels
 from fastxent._passes.rows import STATS, block_rows, run
+from fastxent._passes.side_by_side import side_by_side
 from fastxent._passes.topk import margins
 from fastxent._scoring.accumulator import MASKED, NONFINITE, USED, Accumulator, at_least, counts_of
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.inputs import Inputs, as_temperature, divided
 from fastxent._scoring.parts import COUNTS, Layout, check_parts, new_parts, of_classes, of_groups
 from fastxent._scoring.summary import summary
-from fastxent._threads import default_floats
+from fastxent._threads import default_floats, taking
 from fastxent.results import Evaluation
 from fastxent.sources.array import ArraySource
 from fastxent.sources.base import Ranges
@@ -28,6 +29,9 @@ from fastxent.sources.base import Ranges
 NAMES = ("loss", "lse", "p_label", "confidence", "entropy", "brier")
 ARGMAX, RANK = 6, 7
 LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
+
+SIDE_CLASSES = 1 << 10  # up to which threads score rows side by side; beyond, they share each block
+PART_BLOCKS = 4  # blocks of the kernels that one thread scores and counts together, at most
 
 Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]], None]
 
@@ -173,13 +177,30 @@ class Evaluator(Accumulator):
         first = self._next if start is None else operator.index(start)
         targets = ArraySource(checked.array, None)
         small = self._inputs.temperature != 1.0 or bool(self._temperatures)
-        most = block_rows(checked.array.size, 1 + len(self._temperatures))
-        for a, b in Ranges(0, checked.array.size, max(1, most)):
+        rows, classes = checked.array.size, x.array.shape[-1]
+        beside_each_other = sink is None and classes <= SIDE_CLASSES
+        # of what a thread does by itself no part is long; of what all do together counting is to be a small part
+        size = max(1 + len(self._temperatures), classes // PART_BLOCKS if beside_each_other else 1)
+        parts = Ranges(0, rows, max(1, block_rows(rows, size)))
+
+        def score(some: Evaluator, i: int, threads: int | None) -> None:
+            a, b = parts[i]
             with default_floats():
                 values = beside.read(a, b, first)
                 numbers = as_int64(targets.read(a, b), self._ignore_index)
-            block._score(self._inputs.blocks(x, first, small, a, b), numbers, values, first + a, threads, sink)
-        block._next = first + checked.array.size
+            some._score(self._inputs.blocks(x, first, small, a, b), numbers, values, first + a, threads, sink)
+
+        if beside_each_other and len(parts) > 1:
+            # counting takes as long as the kernels: a thread does both for rows of its own
+            with taking(threads) as number:
+                some = [block, *(self._empty_like(layout) for _ in range(min(number, len(parts)) - 1))]
+                side_by_side(len(parts), lambda worker, i: score(some[worker], i, 1), len(some))
+            for other in some[1:]:
+                block.merge(other)
+        else:
+            for i in range(len(parts)):
+                score(block, i, threads)
+        block._next = first + rows
         self.merge(block)
 
     def _adopt(self, layout: Layout) -> None:

@@ -26,7 +26,7 @@ from fastxent.sources.base import Ranges, read_ahead
 
 BLOCK_BYTES = 1 << 24  # of a file, read ahead of the computation
 MEMORY_BYTES = 1 << 28  # of arrays that nobody copies: some 10 ms, beside which adding a block to the rest is nothing
-BLOCK_ROWS = 1 << 18
+BLOCK_ROWS = 1 << 20
 SCORES = ("logits", "base", "other")  # names of what a model gave
 
 Progress = bool | Callable[[int, int], None]
