@@ -123,4 +123,4 @@ def test_arrays_that_another_thread_changes(level):
         FASTXENT_LEVEL=level,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) > 100
+    assert int(done.stdout) >= 100  # each of them for each shape

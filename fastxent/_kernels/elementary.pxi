@@ -78,13 +78,23 @@ cdef inline void reduce(double t, double *r, double *r_lo) noexcept nogil:
     r_lo[0] = (hi - r[0]) + lo
 
 
+cdef inline int64_t whole_of(double x) noexcept nogil:
+    """n for x = n + FX_MAGIC_D, |n| < 2^51; some such n for any other x.
+
+    What another thread writes may turn a number NaN after it was looked at, and the conversion of that is undefined.
+    """
+    cdef int64_t bits
+    memcpy(&bits, &x, 8)
+    return (bits & 0xfffffffffffffLL) - 0x8000000000000LL
+
+
 cdef inline double exp_reduced(double x, double x_lo, int64_t *n) noexcept nogil:
     """p and n with e^(x + x_lo) = p 2^n, for |x| < 2^45; |x_lo| is so small that its square does not matter."""
-    cdef double t = (x * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D
+    cdef double whole = x * FX_LOG2E + FX_MAGIC_D, t = whole - FX_MAGIC_D
     cdef double r = fx_fma(t, -FX_LN2_HI_D, x)
     cdef double p, r_lo
     reduce(t, &r, &r_lo)
-    n[0] = <int64_t>t
+    n[0] = whole_of(whole)
     # e^r = 1 + (r + r^2 q(r))
     p = 2.4999962752161227e-08
     p = fx_fma(p, r, 2.7630378614888184e-07)

@@ -186,8 +186,8 @@ cdef inline double load_one(const char *p, int kind) noexcept nogil:
 # The base-2 reference c of a sum, and what vexp wants of it.
 
 cdef inline int64_t reference(double top) noexcept nogil:
-    # adding and taking away 1.5 2^52 rounds to the nearest integer
-    return <int64_t>((top * FX_LOG2E + FX_MAGIC_D) - FX_MAGIC_D)
+    # adding 1.5 2^52 rounds to the nearest integer
+    return whole_of(top * FX_LOG2E + FX_MAGIC_D)
 
 
 cdef inline vec floor_of(int64_t c, vec like) noexcept nogil:
