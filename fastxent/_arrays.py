@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -82,12 +82,15 @@ def is_dask(x: Any) -> bool:
 
 def _holds_masked(x: Any) -> bool:
     """Whether a list, at any depth, holds a masked array, of which NumPy would take the data alone."""
-    if not isinstance(x, (list, tuple)):
-        return False
-    kinds = set(map(type, x))
-    return any(issubclass(kind, np.ma.MaskedArray) for kind in kinds) or (
-        any(issubclass(kind, (list, tuple)) for kind in kinds) and any(map(_holds_masked, x))
-    )
+    level: Any = [x]
+    while lists := [y for y in level if isinstance(y, (list, tuple))]:
+        level = lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))
+        kinds = set(map(type, level))
+        if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+            return True
+        if not any(issubclass(kind, (list, tuple)) for kind in kinds):
+            return False
+    return False
 
 
 def _from_torch(x: Any, name: str) -> NDArray[Any]:
@@ -110,8 +113,8 @@ BFLOAT16_BITS: np.dtype[Any] = np.dtype(np.uint16, metadata={"fastxent": "bfloat
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     """Whether a NumPy dtype stands for bfloat16: ml_dtypes' own, or our carrier of PyTorch's bits."""
     if dtype.isbuiltin == 1:
-        return False  # the name costs 5 µs
-    return dtype.name == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
+        return False
+    return dtype.type.__name__ == "bfloat16" or bool(dtype.metadata and dtype.metadata.get("fastxent") == "bfloat16")
 
 
 def may_be_bfloat16(dtype: np.dtype[Any]) -> bool:
@@ -131,6 +134,13 @@ def bfloat16_bits(array: NDArray[Any]) -> NDArray[np.uint16]:
     """A bfloat16 array as integers of its byte order, which ml_dtypes keeps though it has one dtype only."""
     bits: NDArray[np.uint16] = array.view(np.dtype(np.uint16).newbyteorder("=" if array.dtype.isnative else "S"))
     return bits
+
+
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """The numbers of a bfloat16 array."""
+    bits = bfloat16_bits(array).astype(np.uint32)
+    bits <<= 16  # the upper half of a float32
+    return bits.view(np.float32)
 
 
 def as_logits(x: Any, name: str = "logits", logits_dtype: str | None = None) -> Logits:
@@ -280,8 +290,7 @@ def as_weight(weight: Any, classes: int) -> NDArray[np.float64] | None:
         return None
     array = to_numpy(weight, "weight")
     if is_bfloat16(array.dtype):
-        # the upper half of a float32
-        array = (bfloat16_bits(array).astype(np.uint32) << 16).view(np.float32)
+        array = as_float32(array)
     if array.dtype.kind not in "fuib":
         raise TypeError(f"weight has dtype {array.dtype}; it must be real")
     if array.shape != (classes,):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastxent._exact import ExactSum
 from fastxent._passes.elements import BAD_X, BINARY, BINARY_LOGITS, Operand, as_operand, first_outside, run
-from fastxent._passes.plain import plain
+from fastxent._passes.plain import attempt, plain
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -58,7 +58,7 @@ def binary_cross_entropy(
     array([  0.69314718, 100.        ])
     """
     if weight is None:
-        found = plain.binary(BINARY, probs, target, reduction)
+        found = attempt(plain.binary, "-nf", None, BINARY, probs, target, reduction)
         if found is not None:
             return found
     x, y, w = _operands(probs, target, weight, "probs", reduction)
@@ -125,7 +125,7 @@ def binary_cross_entropy_with_logits(
     array([-0.25,  0.5 ])
     """
     if weight is pos_weight is None:
-        found = plain.binary(BINARY_LOGITS, logits, target, reduction, return_grad)
+        found = attempt(plain.binary, "-nf", None, BINARY_LOGITS, logits, target, reduction, return_grad)
         if found is not None:
             return found
     x, y, w = _operands(logits, target, weight, "logits", reduction)

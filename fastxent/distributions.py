@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_axes, as_logits, as_out, join_axes, to_numpy
-from fastxent._passes.plain import plain
+from fastxent._passes.plain import attempt, plain
 from fastxent._passes.rows import LOG_SOFTMAX, LSE, SOFTMAX, run
 from fastxent._passes.weighted import weighted_rows
 
@@ -80,7 +80,7 @@ def logsumexp(
     array([0.69314718, 3.        ])
     """
     if b is out is None and keepdims is return_sign is False:
-        found = plain.rows(LSE, a, axis)
+        found = attempt(plain.rows, "-s", axis, LSE, a, axis)
         if found is not None:
             return found
     arrays = {"a": to_numpy(a, "a")} | ({} if b is None else {"b": to_numpy(b, "b")})
@@ -238,7 +238,7 @@ def _one_axis(axes: tuple[int, ...], *arrays: Logits) -> tuple[list[Logits], int
 
 def _normalised(mode: int, a: ArrayLike, axis: Axis, out: NDArray[Any] | None) -> NDArray[Any]:
     if out is None:
-        found: NDArray[Any] | None = plain.rows(mode, a, axis)
+        found: NDArray[Any] | None = attempt(plain.rows, "-s", axis, mode, a, axis)
         if found is not None:
             return found
     x = as_logits(a, "x")

@@ -16,7 +16,7 @@ from fastxent._passes import rows as _rows
 from fastxent._passes import windows
 from fastxent._passes.joint import log_of
 from fastxent._passes.pairs import JS, KL
-from fastxent._passes.plain import plain
+from fastxent._passes.plain import attempt, plain
 from fastxent._passes.rows import ENTROPY
 
 Reduction = Literal["none", "mean", "sum", "batchmean"]
@@ -214,7 +214,7 @@ def entropy_with_logits(
     """
     unit = _unit(base)
     if logits_dtype is None and out is None and reduction == "none":
-        found = plain.rows(ENTROPY, logits, axis, unit)
+        found = attempt(plain.rows, "-s", axis, ENTROPY, logits, axis, unit)
         if found is not None:
             return found
     _check_reduction(reduction, out)
@@ -364,7 +364,7 @@ def _measured(
     unit = _unit(base)
     if logits_dtype is None and out is None and type(temperature) is float and temperature == 1.0:
         p, q = (*given.values(), None)[:2]
-        found = plain.pairs(what, p, q, axis, shares, unit, reduction)
+        found = attempt(plain.pairs, "-ss", axis, what, p, q, axis, shares, unit, reduction)
         if found is not None:
             return found
     _check_reduction(reduction, out)

@@ -22,7 +22,7 @@ from fastxent._passes.elements import (
     first_outside,
     run,
 )
-from fastxent._passes.plain import plain
+from fastxent._passes.plain import attempt, plain
 
 
 def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any:
@@ -194,7 +194,7 @@ def _apply(
     constants: tuple[float, float, float, float] | None = None,
 ) -> Any:
     if out is None:
-        found = plain.elements(function, a, constants)
+        found = attempt(plain.elements, "-n", None, function, a, constants)
         if found is not None:
             return found
     x = as_operand(a, name)

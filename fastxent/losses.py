@@ -14,7 +14,7 @@ from fastxent._cross_entropy import CrossEntropy, class_axis_of
 from fastxent._passes.elements import as_operand, operand_of
 from fastxent._passes.picks import BLOCK_ROWS as PICKED
 from fastxent._passes.picks import pick_losses
-from fastxent._passes.plain import plain
+from fastxent._passes.plain import attempt, plain
 from fastxent._passes.rows import block_rows
 from fastxent._passes.targets import NormalizedInputWarning
 from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
@@ -141,11 +141,10 @@ def cross_entropy(
     >>> f"{loss:.5g}", gradient.tolist()
     ('0.69315', [[-0.25, 0.25]])
     """
-    plainly = weight is None and sample_weight is None and axis is None and logits_dtype is None and out is None
+    plainly = sample_weight is None and axis is None and logits_dtype is None and out is None
     if plainly and invalid == "raise" and empty == "nan":
-        found = plain.losses(
-            logits, target, ignore_index, reduction, label_smoothing, from_logits, temperature, return_grad
-        )
+        options = (ignore_index, reduction, label_smoothing, from_logits, temperature, return_grad)
+        found = attempt(plain.losses, "sgw", 1, logits, target, weight, *options)
         if found is not None:
             return found
     check_options(reduction, invalid, empty, out)
@@ -236,9 +235,9 @@ def nll_loss(
     >>> f"{fx.nll_loss(log_probs, [0, 1]):.5f}"
     '1.03972'
     """
-    plainly = weight is None and sample_weight is None and axis is None and logits_dtype is None and out is None
+    plainly = sample_weight is None and axis is None and logits_dtype is None and out is None
     if plainly and invalid == "raise" and empty == "nan":
-        picked = plain.picks(log_probs, target, ignore_index, reduction)
+        picked = attempt(plain.picks, "slw", 1, log_probs, target, weight, ignore_index, reduction)
         if picked is not None:
             return picked
     check_options(reduction, invalid, empty, out)

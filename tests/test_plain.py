@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from layouts import same_bits
 
 import fastxent as fx
+from fastxent._arrays import BFLOAT16_BITS
 from fastxent._dispatch import kernels
 from fastxent._exact import ExactSum
 from fastxent._kernels import machine
@@ -76,6 +77,21 @@ CALLS = {
     "a wrong reduction": lambda x, z, y, *_: fx.cross_entropy(x, y, reduction="batchmean"),
     "a wrong option": lambda x, z, y, *_: fx.cross_entropy(x, y, empty="none"),
     "nll": lambda x, z, y, *_: [fx.nll_loss(x, y, reduction=r, ignore_index=i) for r in REDUCTIONS for i in (-100, 0)],
+    "weighted": lambda x, z, y, *_: [fx.cross_entropy(x, y, weights(x), reduction=r) for r in REDUCTIONS],
+    "weighted, ignored": lambda x, z, y, *_: [
+        fx.cross_entropy(x, y, weights(x), reduction=r, ignore_index=0) for r in REDUCTIONS],
+    "weighted by float32": lambda x, z, y, *_: fx.cross_entropy(x, y, weights(x).astype(np.float32)),
+    "weighted by a list": lambda x, z, y, *_: fx.cross_entropy(x, y, weights(x).tolist()),
+    "strided weights": lambda x, z, y, *_: fx.cross_entropy(x, y, np.repeat(weights(x), 2)[::2]),
+    "weighted by 0": lambda x, z, y, *_: [fx.cross_entropy(x, y, 0 * weights(x), reduction=r) for r in REDUCTIONS],
+    "weighted by less than 0": lambda x, z, y, *_: fx.cross_entropy(x, y, weights(x) - 1),
+    "weighted by much": lambda x, z, y, *_: [
+        fx.cross_entropy(x, y, weights(x) * s, reduction=r) for r in REDUCTIONS for s in (1e-320, 1e300, np.inf)],
+    "weights of another number": lambda x, z, y, *_: fx.cross_entropy(x, y, weights(x)[1:]),
+    "weighted, a bad label": lambda x, z, y, *_: fx.cross_entropy(x, y + 1, weights(x)),
+    "weighted and smoothed": lambda x, z, y, *_: fx.cross_entropy(x, y, weights(x), label_smoothing=0.1),
+    "nll, weighted": lambda x, z, y, *_: [
+        fx.nll_loss(x, y, weights(x), reduction=r, ignore_index=i) for r in REDUCTIONS for i in (-100, 0)],
     "nll, a bad label": lambda x, z, y, *_: fx.nll_loss(x, y + 1),
     "table": lambda x, z, y, *_: [fx.contingency_table(y, y[::-1], shape=s) for s in (None, (2000, 3000), (2, 1000))],
     "table of a shape": lambda x, z, y, *_: fx.contingency_table(y, y, shape=(1000, 1000)[: 1 + y.ndim]),
@@ -86,10 +102,17 @@ REDUCTIONS = ("mean", "sum", "none")
 MEASURES = ("none", "mean", "sum", "batchmean")
 
 
+def weights(x):
+    """A number for each class, of x's own kind of array."""
+    n = x.shape[min(1, x.ndim - 1)]
+    made = (np.arange(n) * 7 % 5 + 0.3) / 3
+    return made if type(x) is np.ndarray else made.view(Guest)
+
+
 def inputs(shape, dtype):
     rng = np.random.default_rng(3)
     x = rng.normal(0, 4, shape).astype(dtype)
-    if x.size > 30:
+    if x.size > 30 and x.dtype.kind != "i":
         x.flat[[5, 17]] = -np.inf, 40
     axis = min(1, len(shape) - 1)
     rest = shape[:axis] + shape[axis + 1 :]
@@ -162,6 +185,63 @@ def test_the_short_way_is_taken(monkeypatch):
             one = function in (*calls["elements"], *calls["rows"], fx.entropy)
             function(*((p,) if one else others[method]))
     assert counted == [True] * sum(map(len, calls.values()))
+
+
+MADE_PLAIN = {
+    "int8": lambda a: a.astype(np.int8),
+    ">f4": lambda a: a.astype(">f4"),
+    ">f8": lambda a: a.astype(">f8"),
+    "bfloat16": lambda a: a.astype("bfloat16"),
+    "bfloat16, swapped": lambda a: a.astype("bfloat16").byteswap().view(np.dtype("bfloat16").newbyteorder()),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_made_plain(name):
+    """Other dtypes, lists and tensors: to the bits that they have as they are."""
+    for shape in ((7, 9), (40,), (2, 3, 4), (5, 1), (3, 0)):
+        arguments = inputs(shape, "float32")
+        x, z, y, u, p, q, b = arguments
+        for made in MADE_PLAIN.values():
+            scores = [made(np.nan_to_num(a, neginf=-9)) for a in (x, z, p, q)]
+            for label in ("int16", ">i4", "uint64", "bool", "uint8"):
+                labels = np.asarray(y % 2 if label == "bool" else y).astype(label)
+                other = [*scores[:2], labels, u, *scores[2:], made(b)]
+                other = [np.asfortranarray(a) for a in other] if label == "int16" else other
+                plainly, generally = (outcome(CALLS[name], [f(a) for a in other]) for f in (np.asarray, general))
+                assert same(plainly[0], generally[0]), (shape, label, plainly[0], generally[0])
+                assert plainly[1] == generally[1]
+
+
+@pytest.mark.parametrize("dtype", ["float16", ">f4", "bfloat16", BFLOAT16_BITS, "complex64", "U1", "M8[s]"], ids=str)
+def test_labels_that_are_none(dtype):
+    x, y = np.zeros((3, 2), np.float32), np.ones(3, np.int64)
+    labels = y.astype(np.uint16).astype(dtype)
+    calls = (fx.nll_loss, fx.cross_entropy, lambda x, labels: fx.contingency_table(labels, y))
+    for call in calls:
+        with pytest.raises(TypeError, match="has dtype"):
+            call(x, labels)
+
+
+@pytest.mark.parametrize("kind", ["lists", "tensors"])
+def test_lists_and_tensors(kind):
+    made = np.ndarray.tolist
+    if kind == "tensors":
+        made = pytest.importorskip("torch", reason="tensors are PyTorch's").from_numpy
+    for shape in ((7, 9), (40,), (2, 3, 4)):
+        x, z, y, _, p, q, b = inputs(shape, "float64")
+        calls = [
+            (fx.sigmoid, x), (fx.logit, p), (fx.surprisal, p), (fx.binary_cross_entropy, p, b),
+            (fx.binary_cross_entropy_with_logits, x, b), (fx.logsumexp, x), (fx.softmax, x), (fx.log_softmax, x),
+            (fx.entropy, p), (fx.entropy_with_logits, x), (fx.kl_divergence, p, q),
+            (fx.js_divergence_with_logits, x, z), (fx.cross_entropy, x, y), (fx.cross_entropy, x, p),
+            (fx.nll_loss, x, y), (fx.contingency_table, y, y),
+        ]  # fmt: skip
+        for call, *arguments in calls:
+            found = outcome(call, [made(np.array(a)) for a in arguments])
+            assert same(found[0], outcome(call, [general(a) for a in arguments])[0]), (shape, call)
+    for call in (fx.sigmoid, fx.logit, fx.surprisal):
+        assert same(call(0.25), call(np.array(0.25)))
 
 
 def test_few_elements_only():

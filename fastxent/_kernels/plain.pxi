@@ -8,52 +8,6 @@
 #
 # NumPy is handed in, not imported.
 
-cdef enum:
-    PLAIN_ROWS = 512       # losses that wait on the stack for their exact sum
-    PLAIN_PAIRS = 128      # pairs of rows, of all statistics
-
-# what becomes of row results
-cdef enum Reduction:
-    NONE = 0
-    SUM = 1
-    MEAN = 2
-    UNKNOWN = 3
-
-
-cdef Reduction reduction_of(reduction, bint batchmean):
-    if type(reduction) is not str:
-        return UNKNOWN
-    if reduction == "mean" or (batchmean and reduction == "batchmean"):
-        return MEAN
-    return NONE if reduction == "none" else SUM if reduction == "sum" else UNKNOWN
-
-
-cdef inline Py_ssize_t sample_offset(const Py_buffer *x, Py_ssize_t i) noexcept nogil:
-    """Byte offset of element number i, in C order."""
-    cdef Py_ssize_t offset = 0
-    cdef int d
-    for d in range(x.ndim - 1, -1, -1):
-        offset += i % x.shape[d] * x.strides[d]
-        i = i // x.shape[d]
-    return offset
-
-
-cdef bint like_shares(const Py_buffer *x, int kind, Py_ssize_t size) noexcept nogil:
-    """Whether three elements are in [0, 1], as looks_normalised (_passes/targets.py) asks first of all."""
-    cdef Py_ssize_t i
-    for i in range(3):
-        if not 0 <= load_one(<const char *>x.buf + sample_offset(x, i * size // 3), kind) <= 1:
-            return False
-    return True
-
-
-cdef void add_up(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
-    """Add values to an exact sum, whatever the floating-point control of the caller's thread."""
-    cdef uint64_t control = fx_fp_enter()
-    add_many(limbs, values, single, n)
-    fx_fp_leave(control)
-
-
 cdef class Plain:
     """Calls of plain arrays; every method gives None where a call is not one.
 
@@ -99,6 +53,11 @@ cdef class Plain:
     cdef bint few(self, x):
         """Whether there are elements, and one thread does them."""
         return 0 < <Py_ssize_t>x.size <= self.most
+
+    cdef weighted(self, int64_t *sums, int64_t *weights):
+        """The weighted mean; None for one that the general path forms."""
+        found = mean_of(sums, weights)
+        return None if found is None else self.number(found)
 
     cdef room(self, tuple shape, int kind):
         """An array for results."""
@@ -210,7 +169,7 @@ cdef class Plain:
             run_job(job, 1)
         return out if outputs or rest else out[()]
 
-    def losses(self, x, target, ignore_index, reduction, smoothing, from_logits, temperature, gradient):
+    def losses(self, x, target, weight, ignore_index, reduction, smoothing, from_logits, temperature, gradient):
         """Cross-entropy against a label a row, or class probabilities; with `gradient` the pair of loss and gradient."""
         cdef int kind = self.kind_of(x), code
         cdef Reduction how = reduction_of(reduction, False)
@@ -233,14 +192,19 @@ cdef class Plain:
         elif target.shape != found[1]:
             return None
         if code < SOFT and smoothing == 0.0 and from_logits and not gradient:
-            return self.label_losses(x, kind, found[0], found[1], target, code, ignore_index, how)
+            return self.label_losses(x, kind, found[0], found[1], target, weight, code, ignore_index, how)
+        if weight is not None:
+            return None
         return self.target_losses(
             x, kind, found[0], found[1], target, code, ignore_index, how, smoothing, not from_logits, gradient
         )
 
-    cdef label_losses(self, x, int kind, int axis, rest, labels, int code, ignore_index, Reduction how):
+    cdef label_losses(self, x, int kind, int axis, rest, labels, weight, int code, ignore_index, Reduction how):
         cdef double flat[PLAIN_ROWS]
+        cdef double row_weights[PLAIN_ROWS]
         cdef int64_t limbs[LIMBS + SPECIAL]
+        cdef int64_t weight_limbs[LIMBS + SPECIAL]
+        cdef ClassWeights held = None
         cdef int64_t counts = 0
         cdef Py_ssize_t count
         cdef double value = 0.0
@@ -251,6 +215,15 @@ cdef class Plain:
         count = job.layout.rows
         if like_shares(&rows.x, kind, count * job.classes) and job.classes > 1:
             return None
+        if weight is not None:
+            if type(weight) is not self.ndarray or weight.dtype is not self.float64:
+                return None
+            held = ClassWeights.__new__(ClassWeights)
+            job.weights = held.take(weight, job.classes)
+            if job.weights == NULL:
+                return None
+            if how == MEAN:
+                job.row_weights = row_weights
         set_mode(job, LOSS)
         job.segment1 = job.segments
         job.has_ignore = True
@@ -261,6 +234,7 @@ cdef class Plain:
                 counts = run_job(job, 1)
             else:
                 memset(limbs, 0, sizeof(limbs))
+                memset(weight_limbs, 0, sizeof(weight_limbs))
                 job.flat = True
                 job.out = <char *>flat
                 while job.row1 < count:
@@ -268,14 +242,16 @@ cdef class Plain:
                     job.row1 = min(job.row0 + PLAIN_ROWS, count)
                     counts += run_job(job, 1)
                     add_up(limbs, <const char *>flat, job.single, job.row1 - job.row0)
+                    if job.row_weights != NULL:
+                        add_up(weight_limbs, <const char *>row_weights, False, job.row1 - job.row0)
                 count -= counts & 0xffffffffLL
-                if count:
+                if count and job.row_weights == NULL:
                     value = exact_quotient(limbs, count if how == MEAN else 1)
         if counts >> 32 or (count == 0 and how == MEAN):
             return None
         if how == NONE:
             return out if rest else out[()]
-        return self.number(value)
+        return self.number(value) if job.row_weights == NULL else self.weighted(limbs, weight_limbs)
 
     cdef target_losses(
         self, x, int kind, int axis, rest, target, int code, ignore_index, Reduction how, double smoothing,
@@ -334,12 +310,15 @@ cdef class Plain:
         loss = self.number(value) if how != NONE else out if rest else out[()]
         return (loss, gradient) if want_gradient else loss
 
-    def picks(self, x, labels, ignore_index, reduction):
-        """Minus the label's element of each row."""
+    def picks(self, x, labels, weight, ignore_index, reduction):
+        """Minus the label's element of each row, times its weight."""
         cdef int kind = self.kind_of(x), code = self.label_code_of(labels, ignore_index)
         cdef Reduction how = reduction_of(reduction, False)
         cdef double flat[PLAIN_ROWS]
+        cdef double row_weights[PLAIN_ROWS]
         cdef int64_t limbs[LIMBS + SPECIAL]
+        cdef int64_t weight_limbs[LIMBS + SPECIAL]
+        cdef ClassWeights held = None
         cdef int64_t counts = 0
         cdef Py_ssize_t count
         cdef double value = 0.0
@@ -355,6 +334,15 @@ cdef class Plain:
         rows = Picks.__new__(Picks)
         rows.set_up(x, kind, found[0], labels, code, None, 0, out, kind != F64)
         job = &rows.job
+        if weight is not None:
+            if type(weight) is not self.ndarray or weight.dtype is not self.float64:
+                return None
+            held = ClassWeights.__new__(ClassWeights)
+            job.weights = held.take(weight, job.classes)
+            if job.weights == NULL:
+                return None
+            if how == MEAN:
+                job.row_weights = row_weights
         job.has_ignore = True
         job.ignore = <uint64_t><int64_t>ignore_index
         count = job.layout.rows
@@ -364,20 +352,23 @@ cdef class Plain:
                 counts = pick_rows(job, 0, count)
             else:
                 memset(limbs, 0, sizeof(limbs))
+                memset(weight_limbs, 0, sizeof(weight_limbs))
                 job.flat = <char *>flat
                 while job.stop < count:
                     job.start = job.stop
                     job.stop = min(job.start + PLAIN_ROWS, count)
                     counts += pick_rows(job, job.start, job.stop)
                     add_up(limbs, <const char *>flat, job.single, job.stop - job.start)
+                    if job.row_weights != NULL:
+                        add_up(weight_limbs, <const char *>row_weights, False, job.stop - job.start)
                 count -= counts & 0xffffffffLL
-                if count:
+                if count and job.row_weights == NULL:
                     value = exact_quotient(limbs, count if how == MEAN else 1)
         if counts >> 32 or (count == 0 and how == MEAN):
             return None
         if how == NONE:
             return out if rest else out[()]
-        return self.number(value)
+        return self.number(value) if job.row_weights == NULL else self.weighted(limbs, weight_limbs)
 
     def table(self, x, y, shape):
         """The counts of pairs of labels, of a table with no more cells than one thread adds up."""
