@@ -115,8 +115,9 @@ class _Counter:
         return left
 
 
-def _blocks(chunks: int) -> Iterator[NDArray[np.int64]]:
-    start, step = 0, max(1, FIRST_LABELS // kernels.pair_chunk)
+def _blocks(chunks: int, first: int) -> Iterator[NDArray[np.int64]]:
+    """Numbers of chunks; of `first` labels, then of BLOCK_LABELS."""
+    start, step = 0, max(1, first // kernels.pair_chunk)
     while start < chunks:
         yield np.arange(start, min(start + step, chunks))
         start += step
@@ -129,7 +130,7 @@ def count_dense(x: Labels, y: Labels, shape: Shape | None, most: int = DENSE_CEL
     if x.array.size < SERIAL_LABELS:
         return _count_few(pairs, x, y, shape, most)
     counter = _Counter((FIRST_CLASSES, FIRST_CLASSES) if shape is None else shape, x.array.size, most)
-    for block in _blocks(pairs.chunks):
+    for block in _blocks(pairs.chunks, FIRST_LABELS if shape is None else BLOCK_LABELS):
         while (block := counter.count(pairs, block)).size:
             _check_labels(x, y, counter.largest, shape)
             counter.grow((counter.largest[0] + 1, counter.largest[1] + 1))
