@@ -46,7 +46,7 @@ cdef void add_up(int64_t *limbs, const char *values, bint single, Py_ssize_t n) 
     fx_fp_leave(control)
 
 
-cdef object whole_of(const int64_t *limbs, Py_ssize_t low, Py_ssize_t high):
+cdef object integer_of(const int64_t *limbs, Py_ssize_t low, Py_ssize_t high):
     """The limbs from `high` down to `low` of a carried sum that is not negative, as one integer."""
     cdef Py_ssize_t i
     whole = limbs[high]
@@ -71,11 +71,11 @@ cdef object mean_of(int64_t *sums, int64_t *weights):
         high -= 1
     while low < high and sums[low] == 0 and weights[low] == 0:
         low += 1
-    divisor = whole_of(weights, low, high)
+    divisor = integer_of(weights, low, high)
     if divisor == 0:
         return None
     try:
-        return whole_of(sums, low, high) / divisor
+        return integer_of(sums, low, high) / divisor
     except OverflowError:
         return None
 
