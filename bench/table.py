@@ -5,7 +5,7 @@ python bench/table.py --pivot run1.json                       # one line for eac
 python bench/table.py --regimes run1.json                     # what was reached, its target, the best peer
 python bench/table.py --save run1.json run2.json run3.json    # keep it in bench/results/, too
 python bench/table.py bench/results/KEPT.json                 # a kept result
-python bench/table.py --usual usual.json                      # a run of bench_usual.py
+python bench/table.py --usual usual.json                      # a run of bench_usual.py; with --save kept, too
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import regimes
 RESULTS = Path(__file__).parent / "results"
 # one run has one value of each; runs that differ in one cannot be put together
 FACTS = ("fastxent", "cpu", "level", "threads", "clock", "bench_mb")
+USUAL_FACTS = ("fastxent", "cpu", "level", "threads", "clock")
+USUAL_KEY = ("function", "shape", "dtype")
 KEY = ("operation", "shape", "dtype", "data", "library")
 FIGURES = ("gb_per_s", "rb_gb_per_s", "fraction")
 Row = dict[str, Any]
@@ -121,10 +123,34 @@ def regime_table(rows: list[Row], level: str) -> str:
     return _markdown(regimes.HEADS, regimes.lines(rows, level), regimes.TEXT)
 
 
-def usual_table(path: Path) -> str:
+def read_usual(path: Path) -> tuple[Row, list[Row]]:
+    """Facts and rows of a run of bench_usual.py, or of a kept one."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if "rows" in content:
+        return {k: v for k, v in content.items() if k != "rows"}, content["rows"]
+    runs = [b["extra_info"] for b in content["benchmarks"] if "usual_over_ours" in b["extra_info"]]
+    facts = {name: _only(path, name, (r[name] for r in runs)) for name in USUAL_FACTS}
+    load = max((r["load"] for r in runs if r["load"] is not None), default=None)
+    return {**facts, "date": content["datetime"][:10], "load": load}, runs
+
+
+def combine_usual(runs: list[tuple[Row, list[Row]]]) -> tuple[Row, list[Row]]:
+    """Medians over the runs; what one run alone has, as it has it."""
+    facts = {name: _only("these files", name, (f[name] for f, _ in runs)) for name in USUAL_FACTS}
+    facts["date"] = max(f["date"] for f, _ in runs)
+    facts["load"] = max((round(f["load"], 1) for f, _ in runs if f["load"] is not None), default=None)
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in (row for _, rows in runs for row in rows):
+        found.setdefault(tuple(row[k] for k in USUAL_KEY), []).append(row)
+    rows = []
+    for key, same in found.items():
+        figures = {name: median(r[name] for r in same) for name in ("usual_over_ours", "microseconds")}
+        rows.append(dict(zip(USUAL_KEY, key, strict=True)) | {k: float(f"{v:.3g}") for k, v in figures.items()})
+    return facts, rows
+
+
+def usual_table(runs: list[Row]) -> str:
     """How many times faster than the usual way: one line for each function, one column for each shape and dtype."""
-    runs = [b["extra_info"] for b in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]]
-    runs = [r for r in runs if "usual_over_ours" in r]
     found = {(r["function"], f"{r['shape']} {r['dtype']}"): r["usual_over_ours"] for r in runs}
     functions, shapes = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
     lines = [[name, *(_ratio(found.get((name, shape))) for shape in shapes)] for name in functions]
@@ -153,7 +179,11 @@ def main() -> None:
     parser.add_argument("--usual", action="store_true", help="a run of bench_usual.py: how many times faster")
     options = parser.parse_args()
     if options.usual:
-        print("\n\n".join(map(usual_table, options.files)))
+        facts, rows = combine_usual([read_usual(path) for path in options.files])
+        print(", ".join(f"{name} {value}" for name, value in facts.items()), end="\n\n")
+        print(usual_table(rows))
+        if options.save:
+            _keep(options.save / f"usual-{result_path(facts, options.save).name}", facts, rows)
         return
     facts, rows = combine([read_run(path) for path in options.files])
     print(", ".join(f"{name} {value}" for name, value in facts.items() if name != "libraries"))
@@ -164,9 +194,12 @@ def main() -> None:
         else pivot_table(rows) if options.pivot else long_table(rows)
     )
     if options.save:
-        path = result_path(facts, options.save)
-        path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-        print(f"\nkept in {path}", file=sys.stderr)
+        _keep(result_path(facts, options.save), facts, rows)
+
+
+def _keep(path: Path, facts: Row, rows: list[Row]) -> None:
+    path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"\nkept in {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ usual one. `bench_usual.py` times them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,26 +16,81 @@ import scipy.special
 import scipy.stats
 import sklearn.metrics
 from numpy.typing import NDArray
+from peers_evaluate import CHUNK_BYTES, _array_chunk, _in_chunks
 
 import fastxent as fx
 
 Array = NDArray[Any]
 Calls = tuple[Callable[[], Any], Callable[[], Any]]
+WHOLE = {"x", "y", "p", "q", "b", "targets"}
+# functions of labels alone, whose table has the square of the classes for its cells
+TABLES = ("joint_entropy", "conditional_entropy", "mutual_information", "contingency_table", "mutual_info_score")
+DIFFERENT = 10_000_000  # elements that are drawn; a larger array repeats their rows
 
 
 class Inputs:
-    """Arrays of one shape, made once and shared by the functions."""
+    """Arrays of one shape, shared by the functions; each is made when the first one wants it."""
 
     def __init__(self, rows: int, classes: int, dtype: str) -> None:
-        rng = np.random.default_rng(1)
-        self.classes = classes
-        self.x: Array = rng.standard_normal((rows, classes), np.float32).astype(dtype)
-        self.y: Array = self.x + np.asarray(0.1 * rng.standard_normal((rows, classes), np.float32), dtype)
-        self.labels: Array = rng.integers(0, classes, rows)
-        self.p, self.q = (np.asarray(scipy.special.softmax(a, axis=1), dtype) for a in (self.x, self.y))
-        self.weights: Array = rng.random(classes) + 0.5
-        self.b: Array = rng.random((rows, classes)).astype(dtype)
-        self.targets: Array = (self.x > 0).astype(dtype)  # of each element, for binary losses
+        self.rows, self.classes, self.dtype = rows, classes, dtype
+        self._drawn = min(rows, max(1, DIFFERENT // classes))
+        self._rng = np.random.default_rng(1)
+        self.labels: Array = self._rng.integers(0, classes, rows)
+        self.weights: Array = self._rng.random(classes) + 0.5
+
+    def _normal(self) -> Array:
+        return self._rng.standard_normal((self._drawn, self.classes), np.float32).astype(self.dtype)
+
+    def _tall(self, some: Array) -> Array:
+        """As many rows as there are."""
+        return np.resize(some, (self.rows, self.classes)) if self._drawn < self.rows else some
+
+    @cached_property
+    def _few(self) -> tuple[Array, Array]:
+        x = self._normal()
+        return x, x + np.asarray(0.1, self.dtype) * self._normal()
+
+    @cached_property
+    def x(self) -> Array:
+        return self._tall(self._few[0])
+
+    @cached_property
+    def y(self) -> Array:
+        return self._tall(self._few[1])
+
+    @cached_property
+    def p(self) -> Array:
+        return self._tall(np.asarray(scipy.special.softmax(self._few[0], axis=1), self.dtype))
+
+    @cached_property
+    def q(self) -> Array:
+        return self._tall(np.asarray(scipy.special.softmax(self._few[1], axis=1), self.dtype))
+
+    @cached_property
+    def b(self) -> Array:
+        return self._tall(self._rng.random((self._drawn, self.classes), np.float32).astype(self.dtype))
+
+    @cached_property
+    def targets(self) -> Array:
+        """Of each element, for binary losses."""
+        return self._tall((self._few[0] > 0).astype(self.dtype))
+
+    @cached_property
+    def table(self) -> Array:
+        return _table(self)
+
+    def part(self, rows: int) -> Inputs:
+        """The first rows of what has been made, as views."""
+        made = copy(self)
+        made.rows, made.labels = rows, self.labels[:rows]
+        for name in WHOLE & set(self.__dict__):
+            made.__dict__[name] = self.__dict__[name][:rows]
+        return made
+
+    def forget(self) -> None:
+        """Let go of the arrays of the whole size."""
+        for name in WHOLE:
+            self.__dict__.pop(name, None)
 
     def picked(self, a: Array) -> Array:
         """The label's element of each row."""
@@ -76,6 +133,36 @@ def _binary_of_probabilities(data: Inputs) -> Any:
 def _table(data: Inputs) -> Any:
     n = data.classes
     return np.bincount(data.labels * n + data.labels[::-1], minlength=n * n).reshape(n, n)
+
+
+def _evaluation(data: Inputs) -> Any:
+    """The loss, accuracies, ranks, entropy, Brier score and calibration, in chunks."""
+    step = max(1, CHUNK_BYTES // (data.classes * data.x.itemsize))
+    found = _in_chunks(lambda r: _array_chunk(np, data.x[r], data.labels[r]), data, step)  # type: ignore[arg-type]
+    return [found[name] for name in ("cross_entropy", "accuracy", "entropy", "brier", "mean_rank", "ece")]
+
+
+def _of_fastxent(data: Inputs) -> Any:
+    found = fx.evaluate(data.x, data.labels)
+    return [found.cross_entropy, found.accuracy, found.entropy, found.brier, found.mean_rank, found.ece]
+
+
+def _comparison(data: Inputs) -> Any:
+    log_p, log_q = data.log_p(data.x), data.log_p(data.y)
+    p, q = np.exp(log_p), np.exp(log_q)
+    loss = [-np.mean(data.picked(a)) for a in (log_p, log_q)]
+    kl, rms = _kl(p, log_p, log_q), np.sqrt(np.mean((data.picked(q) - data.picked(p)) ** 2))
+    return [kl.mean(), np.median(kl), kl.max(), *loss, rms, np.mean(log_p.argmax(axis=1) == log_q.argmax(axis=1))]
+
+
+def _compared(data: Inputs) -> Any:
+    found = fx.compare(data.x, data.y, data.labels)
+    return [found.kl_mean]
+
+
+def _entropies(data: Inputs) -> tuple[Array, Array]:
+    p = data.table / data.table.sum()
+    return scipy.special.entr(p).sum(), scipy.special.entr(p.sum(axis=1)).sum()
 
 
 # name: what makes the two calls. Functions of elements, of rows, of labels
@@ -125,6 +212,14 @@ FUNCTIONS: dict[str, Callable[[Inputs], Calls]] = {
         lambda: fx.js_divergence_with_logits(d.x, d.y),
         lambda: scipy.spatial.distance.jensenshannon(
             scipy.special.softmax(d.x, axis=1), scipy.special.softmax(d.y, axis=1), axis=1) ** 2),
+    "evaluate": lambda d: (lambda: _of_fastxent(d), lambda: _evaluation(d)),
+    "compare": lambda d: (lambda: _compared(d), lambda: _comparison(d)[:1]),
+    "joint_entropy": lambda d: (lambda: fx.joint_entropy(d.table), lambda: _entropies(d)[0]),
+    "conditional_entropy": lambda d: (
+        lambda: fx.conditional_entropy(d.table), lambda: np.subtract(*_entropies(d))),
+    "mutual_information": lambda d: (
+        lambda: fx.mutual_information(d.table),
+        lambda: sklearn.metrics.mutual_info_score(None, None, contingency=d.table)),
     "contingency_table": lambda d: (
         lambda: fx.contingency_table(d.labels, d.labels[::-1], shape=(d.classes, d.classes)), lambda: _table(d)),
     "mutual_info_score": lambda d: (
