@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Logits, as_labels, may_be_bfloat16, to_numpy
-from fastxent._passes.rows import BLOCK_ROWS
+from fastxent._passes.pairs import BLOCK_ROWS
 from fastxent._scoring.accumulator import MASKED, USED, Accumulator, at_least, counts_of
 from fastxent._scoring.columns import Columns, as_int64
 from fastxent._scoring.compared import COUNTS, EDGES, PairLayout, add_by_key, check_parts, new_parts

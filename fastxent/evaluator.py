@@ -31,6 +31,7 @@ ARGMAX, RANK = 6, 7
 LABEL_CODE = 8 + 16  # int64 (_kernels/labels.pxi)
 
 SIDE_CLASSES = 1 << 10  # up to which threads score rows side by side; beyond, they share each block
+PART_CLASSES = 1 << 7  # what a row counts for at least: 2^16 rows are counted together, whose columns fit into a cache
 PART_BLOCKS = 4  # blocks of the kernels that one thread scores and counts together, at most
 
 Sink = Callable[[int, NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]], None]
@@ -180,7 +181,7 @@ class Evaluator(Accumulator):
         rows, classes = checked.array.size, x.array.shape[-1]
         beside_each_other = sink is None and classes <= SIDE_CLASSES
         # of what a thread does by itself no part is long; of what all do together counting is to be a small part
-        size = max(1 + len(self._temperatures), classes // PART_BLOCKS if beside_each_other else 1)
+        size = max(PART_CLASSES * (1 + len(self._temperatures)), classes // PART_BLOCKS if beside_each_other else 1)
         parts = Ranges(0, rows, max(1, block_rows(rows, size)))
 
         def score(some: Evaluator, i: int, threads: int | None) -> None:

@@ -97,7 +97,7 @@ class Quantiles:
         both._chunks = _joined((*self._chunks, *other._chunks))
         some = [part._bins for part in (self, other) if part._bins is not None]
         both._bins = some[0] if len(some) == 1 else some[0] + some[1] if some else None
-        if both.count > LIMIT and sum(chunk.size for chunk in both._chunks) > PENDING:
+        if both.count > LIMIT and sum(chunk.size for chunk in both._chunks) >= PENDING:
             both._bins, both._chunks = both._table(), ()
         return both
 

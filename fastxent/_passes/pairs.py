@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastxent._arrays import BF16, CONVERSION_ELEMENTS, F64, Index, Logits
 from fastxent._dispatch import kernels
 from fastxent._passes import windows
-from fastxent._passes.rows import BLOCK_ROWS, SERIAL_ELEMENTS
+from fastxent._passes.rows import SERIAL_ELEMENTS
 from fastxent._threads import default_floats, taking
 
 # statistics of a pair of rows (_kernels/pairs.pxi): a bit each, in the order of the columns of `values`
@@ -20,6 +20,7 @@ KL, REVERSE, JS, TV = (1 << i for i in range(4))
 
 # of either array: 10 ms where a second reading comes out of the cache, 40 ms where columns are brought together
 BLOCK_ELEMENTS = 1 << 22
+BLOCK_ROWS = 1 << 16
 CACHED_ELEMENTS = 1 << 19
 
 
