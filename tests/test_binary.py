@@ -224,6 +224,18 @@ def test_accuracy_of_logits(level, dtype, soft):
         assert (loss < 1e-20).sum() > 100  # confident right answers are among them
 
 
+def test_accuracy_of_every_exponent(level):
+    """Logits of all sizes, and losses down to the smallest subnormal number."""
+    rng = np.random.default_rng(12)
+    x = np.concatenate([2.0 ** rng.uniform(-149, 7, 20_000), rng.uniform(0, 104, 50_000)]).astype(np.float32)
+    exact = np.log1p(np.exp(-x.astype(float)))
+    ulp = np.spacing(exact.astype(np.float32)).astype(float)
+    for sign, label in ((1, 1), (-1, 0)):
+        loss = fx.binary_cross_entropy_with_logits(sign * x, np.full(x.shape, label, np.float32), reduction="none")
+        assert (abs(loss - exact) / ulp).max() < 4
+        assert (abs(-fx.log_sigmoid(x) - exact) / ulp).max() < 3 + (level == "baseline")
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_accuracy_of_probabilities(level, dtype):
     rng = np.random.default_rng(9)
@@ -295,6 +307,27 @@ def test_sums_are_those_of_the_losses(level, monkeypatch, name, dtype):
         assert getattr(fx, name)(x, y, reduction="sum") == total.numerator / total.denominator
         mean = total / x.size
         assert getattr(fx, name)(x, y) == mean.numerator / mean.denominator
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 100, 2047, 2080, 5000, 70_000])
+def test_sums_of_losses_of_every_size(level, n):
+    """Of all exponents in any order, beyond 128, infinite, NaN: digit by digit and one by one."""
+    rng = np.random.default_rng(n)
+    factor = np.where(rng.random(n) < 0.05, 3e5, 1.0)
+    for x in (rng.uniform(-104, 104, n), rng.uniform(80, 104, n), factor * rng.uniform(-9, 9, n)):
+        x = x.astype(np.float32)
+        y = rng.integers(0, 2, n).astype(np.float32)
+        losses = fx.binary_cross_entropy_with_logits(x, y, reduction="none")
+        total = sum(map(Fraction, losses.tolist()))
+        assert fx.binary_cross_entropy_with_logits(x, y, reduction="sum") == total.numerator / total.denominator
+        minus = sum(map(Fraction, (-losses).tolist()))
+        weight = np.full(n, -1, np.float32)
+        assert fx.binary_cross_entropy_with_logits(x, y, weight, reduction="sum") == minus.numerator / minus.denominator
+        x[n // 2] = INF
+        y[n // 2] = 0
+        assert fx.binary_cross_entropy_with_logits(x, y, reduction="sum") == INF
+        x[n // 2] = NAN
+        assert math.isnan(fx.binary_cross_entropy_with_logits(x, y, reduction="sum"))
 
 
 @every_name

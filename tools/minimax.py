@@ -137,9 +137,9 @@ def exponential_less_one(degree: int) -> None:
     report(f"e^r - 1, degree {degree}, float32", q, lambda r: (r + r**2 * horner(value, r)) / mp.expm1(r) - 1, -b, b)
 
 
-def artanh(terms: int, single: bool) -> None:
-    """log((1 + z) / (1 - z)) = 2 z + z^3 q(z^2) on 0 <= z <= 1/3: log(1 + f) for -1/2 <= f <= 1."""
-    z2_max = mp.mpf(1) / 9 * mp.mpf("1.0001")
+def artanh(terms: int, single: bool, most: int = 3) -> None:
+    """log((1 + z) / (1 - z)) = 2 z + z^3 q(z^2) on 0 <= z <= 1 / most; 1/3: log(1 + f) for -1/2 <= f <= 1."""
+    z2_max = mp.mpf(1) / most**2 * mp.mpf("1.0001")
 
     def tail(z2: mp.mpf) -> mp.mpf:
         z = mp.sqrt(z2)
@@ -154,6 +154,25 @@ def artanh(terms: int, single: bool) -> None:
     report(f"2 artanh, {terms} terms, {'float32' if single else 'float64'}", q, error, mp.mpf(0), z2_max)
 
 
+def jensen(terms: int) -> None:
+    """(1 + z) log(1 + z) + (1 - z) log(1 - z) = z^2 (1 + z^2 q(z^2)) on 0 <= z <= 1/2."""
+    z2_max = mp.mpf(1) / 4 * mp.mpf("1.0001")
+
+    def whole(z2: mp.mpf) -> mp.mpf:
+        z = mp.sqrt(z2)
+        return (1 + z) * mp.log1p(z) + (1 - z) * mp.log1p(-z)
+
+    def tail(z2: mp.mpf) -> mp.mpf:
+        return mp.mpf(1) / 6 if z2 < mp.mpf(10) ** -15 else (whole(z2) / z2 - 1) / z2
+
+    q = rounded(remez(tail, lambda z2: max(z2, z2_max / 100), terms - 1, mp.mpf(0), z2_max), True)
+
+    def error(z2: mp.mpf) -> mp.mpf:
+        return z2 * (1 + z2 * horner([mp.mpf(c) for c in q], z2)) / whole(z2) - 1
+
+    report(f"Jensen-Shannon, {terms} terms, float32", q, error, mp.mpf(0), z2_max)
+
+
 if __name__ == "__main__":
     exponential(5, True)
     exponential(4, True, 4)
@@ -165,7 +184,9 @@ if __name__ == "__main__":
     logarithm(7)
     logarithm(8)
     artanh(4, True)
+    artanh(5, True, 2)
     artanh(9, False)
+    jensen(5)
     logarithm_without_division(10)
     exponential_less_one(7)
     for name, bits in (("float32", 24), ("float64", 53)):

@@ -54,6 +54,7 @@ class Rows:
         unit: float = 1.0,
     ) -> tuple[int, int]: ...
 
+def reads_once(what: int, kinds: Sequence[int], shares: bool) -> bool: ...
 pair_size: int
 
 class Pairs:

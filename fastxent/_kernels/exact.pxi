@@ -7,6 +7,9 @@
 # The ordinary value is a multiple of 2^-72 below 2^26 in size: it falls into two integers by adding constants that
 # align it (1.5 2^28 leaves a multiple of 2^-24, 1.5 2^-20 the rest), which costs a tenth. Anything else takes the side
 # path through the limbs. Both are exact, so which one is taken changes nothing.
+#
+# float32 values below 128 fall into digits of 23 bits in the same way, within float32: 1.5 2^8 leaves a multiple of 2^-15,
+# 1.5 2^-15 one of 2^-38, and so on to 2^-149, which all of them are multiples of. Most have nothing left after two digits.
 
 cdef extern from *:
     """
@@ -20,6 +23,10 @@ cdef enum:
     FAST_LANES = 8
     PRODUCTS = 256     # products at a time
     FAST_TURNS = 512   # 512 turns of 8 lanes of integers up to 2^50 stay below 2^63
+    SINGLES = 32       # float32 values at a time
+    SINGLE_TURNS = 64  # each adds at most 8 integers up to 2^22 to a lane: below 2^31
+    DIGITS = 7
+    DIGIT_BITS = 23
 
 
 cdef inline int64_t digits_of(double x, int64_t *place, int64_t *digits) noexcept nogil:
@@ -89,9 +96,9 @@ cdef void carry(int64_t *limbs) noexcept nogil:
 
 
 cdef inline void add_scaled(
-    int64_t *limbs, const char *values, bint single, Py_ssize_t n, double scale, int64_t bits
+    int64_t *limbs, const double *d, Py_ssize_t n, double scale, int64_t bits
 ) noexcept nogil:
-    """Add n float32 (`single`) or float64 values that lie side by side; the ordinary one after a factor 2^bits."""
+    """Add n values that lie side by side; the ordinary one after a factor 2^bits."""
     cdef vl high[FAST_LANES]
     cdef vl low[FAST_LANES]
     cdef vl odd, wrong
@@ -103,8 +110,6 @@ cdef inline void add_scaled(
     cdef vd b[FAST_LANES]
     cdef vd x, r
     cdef Py_ssize_t i = 0, k, turns
-    cdef const float *f = <const float *>values
-    cdef const double *d = <const double *>values
     while i + FAST_LANES <= n:
         for k in range(FAST_LANES // FX_VD):
             high[k] = <vl>none
@@ -113,7 +118,7 @@ cdef inline void add_scaled(
         while i + FAST_LANES <= n and turns < FAST_TURNS:
             odd = <vl>none
             for k in range(FAST_LANES // FX_VD):
-                x = (vd_load_f32(f + i + k * FX_VD) if single else vd_load(d + i + k * FX_VD)) * factor
+                x = vd_load(d + i + k * FX_VD) * factor
                 a[k] = x + top
                 r = x - (a[k] - top)
                 b[k] = r + rest
@@ -122,7 +127,7 @@ cdef inline void add_scaled(
                 odd = odd | wrong
             if vl_any(odd):
                 for k in range(FAST_LANES):
-                    add_exactly(limbs, f[i + k] if single else d[i + k])
+                    add_exactly(limbs, d[i + k])
             else:
                 for k in range(FAST_LANES // FX_VD):
                     high[k] = high[k] + (<vl>a[k] - <vl>top)
@@ -137,22 +142,107 @@ cdef inline void add_scaled(
         add_integer(limbs, sum_low, 1074 - 72 - bits)
         carry(limbs)
     while i < n:
-        add_exactly(limbs, f[i] if single else d[i])
+        add_exactly(limbs, d[i])
         i += 1
     carry(limbs)
 
 
+cdef inline vf digit_top(int digit) noexcept nogil:
+    """What is added to find a digit."""
+    return vf_splat(<float>(1.5 * power_of_two(8 - DIGIT_BITS * digit)))
+
+
+cdef inline void add_digit(int64_t *limbs, vu sum, int digit, uint32_t terms) noexcept nogil:
+    """Add lanes of `terms` bit patterns each: less that many of what was added to them."""
+    cdef int64_t last = min(15 + DIGIT_BITS * digit, 149)  # the last top is subnormal
+    add_integer(limbs, vi_total(<vi>(sum - <vu>digit_top(digit) * terms)), 1074 - last)
+
+
+cdef void add_low_digits(const float *f, vu *sums, uint32_t *terms) noexcept nogil:
+    """Add what two digits leave of SINGLES values."""
+    cdef vf top, a, x
+    cdef Py_ssize_t k
+    cdef int digit
+    for k in range(FX_NV):
+        x = vf_load(f + k * FX_VF)
+        digit = 0
+        while digit < 2 or (digit < DIGITS and vi_any(<vi>x)):
+            top = digit_top(digit)
+            a = x + top
+            x = x - (a - top)
+            if digit >= 2:
+                sums[digit] = sums[digit] + <vu>a
+                terms[digit] += 1
+            digit += 1
+
+
+cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nogil:
+    """Add n float32 values that lie side by side, 2^20 at most; a carry is for the caller to do."""
+    cdef vu sums[DIGITS]
+    cdef uint32_t terms[DIGITS]
+    cdef vu none = <vu>vf_splat(0.0), far, left, first, second, old_first, old_second
+    cdef vf top = digit_top(0), next_top = digit_top(1), a, b, x
+    cdef Py_ssize_t i = 0, k, turns
+    cdef int digit
+    while i + SINGLES <= n:
+        for digit in range(DIGITS):
+            sums[digit] = none
+            terms[digit] = 0
+        first = second = none
+        turns = 0
+        while i + SINGLES <= n and turns < SINGLE_TURNS:
+            old_first = first
+            old_second = second
+            far = left = none
+            for k in range(FX_NV):
+                x = vf_load(f + i + k * FX_VF)
+                a = x + top
+                x = x - (a - top)
+                b = x + next_top
+                x = x - (b - next_top)
+                first = first + <vu>a
+                second = second + <vu>b
+                # beyond 128, infinite or NaN: another exponent
+                far = far | (<vu>a ^ <vu>top)
+                left = left | <vu>x
+            far = far & <uint32_t>0x7f800000
+            if vi_any(<vi>(far | left)):
+                if vi_any(<vi>far):
+                    for k in range(SINGLES):
+                        add_exactly(limbs, f[i + k])
+                    first = old_first
+                    second = old_second
+                    terms[0] -= FX_NV
+                else:
+                    add_low_digits(f + i, sums, terms)
+            terms[0] += FX_NV
+            i += SINGLES
+            turns += 1
+        sums[0] = first
+        sums[1] = second
+        terms[1] = terms[0]
+        for digit in range(DIGITS):
+            if terms[digit]:
+                add_digit(limbs, sums[digit], digit, terms[digit])
+    while i < n:
+        add_exactly(limbs, f[i])
+        i += 1
+
+
 cdef void add_many(int64_t *limbs, const char *values, bint single, Py_ssize_t n) noexcept nogil:
     """Add n float32 (`single`) or float64 values that lie side by side."""
-    if single:
-        add_scaled(limbs, values, True, n, 1.0, 0)
+    cdef Py_ssize_t i
+    if not single:
+        add_scaled(limbs, <const double *>values, n, 1.0, 0)
     else:
-        add_scaled(limbs, values, False, n, 1.0, 0)
+        for i in range(0, n, 1 << 20):
+            add_singles(limbs, <const float *>values + i, min(n - i, <Py_ssize_t>1 << 20))
+            carry(limbs)
 
 
 cdef void add_errors(int64_t *limbs, const double *values, Py_ssize_t n) noexcept nogil:
     """Add what products lost: 2^-53 of them at most, so the window of the ordinary value lies 72 bits lower."""
-    add_scaled(limbs, <const char *>values, False, n, 4722366482869645213696.0, 72)
+    add_scaled(limbs, values, n, 4722366482869645213696.0, 72)
 
 
 cdef void add_products(int64_t *limbs, const double *x, const double *y, Py_ssize_t n) noexcept nogil:

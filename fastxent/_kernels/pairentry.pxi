@@ -132,12 +132,12 @@ cdef class Pairs:
     ):
         """Measure a block; `what` is the sum of 1 KL(P||Q), 2 KL(Q||P), 4 JS, 8 TV (one of them for `out`), 1 for the entropy.
 
-        Gives the number of rows with a negative or infinite probability, once all sums are there; or of logits the number
-        of those that KL(P||Q) reads again.
+        Gives the number of rows with a negative or infinite probability, once all sums are there; of logits, and with
+        `first` alone, the number of those that one reading does not cover.
 
         `values`, (rows, 4), takes them all, a column each, rounded as `out` is. `workspace` holds `pair_size` bytes a row
         and segment; it is wanted where a row has several, and lives from the first of a row's segments to the last: all
-        are to be done with `first` (KL(P||Q) alone, of logits), then, if a row is left, all with `sums`, then, for a row in
+        are to be done with `first` (where `reads_once` says so), then, if a row is left, all with `sums`, then, for a row in
         windows for which `again` says so, all with `again`, then all with `pairs`.
         """
         cdef PairJob job = self.job
@@ -170,6 +170,19 @@ cdef class Pairs:
         with nogil:
             bad = run_pairs(&job, first, sums, again, pairs, threads)
         return bad
+
+
+def reads_once(int what, kinds, bint shares):
+    """Whether the rows of arrays of these storage kinds are read once for that, where they can be."""
+    cdef PairJob job
+    cdef int s
+    memset(&job, 0, sizeof(job))
+    job.what = what
+    job.sides = min(2, <int>len(kinds))
+    job.shares = shares or job.sides == 1
+    for s in range(job.sides):
+        job.side[s].kind = kinds[s]
+    return in_one_reading(&job)
 
 
 pair_size = sizeof(PairPart)

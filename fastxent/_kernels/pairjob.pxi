@@ -1,9 +1,10 @@
-# Two arrays walked together: a block of pairs of rows, cut into tasks that threads share, and the class that Python calls.
+# Two arrays walked together: a block of pairs of rows, cut into tasks that threads share.
 #
 # A task is some whole pairs of rows; where a row is several column segments, first the sums of every segment of either
 # row, then their merging, then the pairs of segments, then the sum over them, each of these in the order of columns.
-# KL alone takes one reading where it can (divergence.pxi), and these steps only for the rows that it does not cover. Beside
-# other statistics KL comes from the same arithmetic, which gives the sums as well: a row's KL has the same bits either way.
+# KL alone takes one reading where it can (divergence.pxi; of probabilities once.pxi, and JS alone, too), and these steps only
+# for the rows that it does not cover. Beside other statistics KL from logits comes from the same arithmetic, which gives the
+# sums as well: a row's KL has the same bits either way.
 
 cdef enum:
     Q = 1   # array of a Layout beside X, which is p, and OUT
@@ -48,6 +49,8 @@ cdef inline void find_rows(const PairJob *job, Py_ssize_t row, Pair *pair) noexc
     for s in range(2):
         pair.side[s] = job.side[s]
         pair.side[s].x += offset_of(&job.layout, s, row)
+        if job.shares:
+            pair.side[s].shift = 1.0
 
 
 cdef inline void pair_sums(
@@ -94,7 +97,13 @@ cdef void write_pair(const PairJob *job, Py_ssize_t row, bint sound, double *sum
 
 
 cdef inline bint in_one_reading(const PairJob *job) noexcept nogil:
-    return job.what == KL and not job.shares
+    if not job.shares:
+        return job.what == KL
+    # the sums of half precision's probabilities differ by too much for JS
+    return job.sides == 2 and (
+        job.what == KL and job.side[0].kind != F64
+        or job.what == JS and job.side[0].kind == F32 and job.side[1].kind == F32
+    )
 
 
 cdef inline void spread_of(
@@ -105,7 +114,9 @@ cdef inline void spread_of(
     cdef const Operand *q = &pair.side[1 - s]
     cdef Py_ssize_t start = segment * SEGMENT, n = columns(job, segment)
     cdef Partial *part = &out.part[s] if partial else NULL
-    if p.kind == F64:
+    if job.shares:
+        out.covered[s] = once_segment(p, q, start, n, job.what, &out.spread[s])
+    elif p.kind == F64:
         out.covered[s] = spread_segment_d(p, q, start, n, &out.spread[s], part)
     else:
         out.covered[s] = spread_segment_f(p, q, start, n, &out.spread[s], part)
@@ -124,6 +135,24 @@ cdef inline void sum_or_spread(
 
 cdef inline double kl_of(const Spread *spread) noexcept nogil:
     return log1p_(spread.u / spread.s)
+
+
+cdef inline bint put_reading(const PairJob *job, const Spread *spread, double *sums) noexcept nogil:
+    """What one reading of a row says; False where it does not."""
+    if job.shares:
+        return once_of(spread, job.what, &sums[0 if job.what == KL else 2])
+    sums[0] = kl_of(spread)
+    return True
+
+
+cdef bint scaled_reading(const PairJob *job, Py_ssize_t row, PairPart *sums) noexcept nogil:
+    """The same of a summed row of probabilities times powers of two, where there are some that help."""
+    cdef Pair pair
+    find_rows(job, row, &pair)
+    if not job.shares or not in_one_reading(job) or not scale_once(sums.part, job.what, pair.side):
+        return False
+    spread_of(job, &pair, 0, 0, sums, False)
+    return sums.covered[0] and put_reading(job, &sums.spread[0], sums.sums)
 
 
 cdef inline int left_of(const PairJob *job, const PairPart *first) noexcept nogil:
@@ -151,7 +180,9 @@ cdef inline void gather_spreads(const PairJob *job, PairPart *parts, int s) noex
     parts.done[s] = parts.covered[s]
     for i in range(1, job.segments):
         parts.done[s] = parts.done[s] and parts[i].covered[s]
-        if parts.done[s]:
+        if parts.done[s] and job.shares:
+            merge_once(&parts.spread[s], &parts[i].spread[s])
+        elif parts.done[s]:
             merge_spreads(&parts.spread[s], &parts[i].spread[s])
 
 
@@ -178,15 +209,15 @@ cdef int64_t pair_row(const PairJob *job, Py_ssize_t row, const Few *few, Py_ssi
     find_rows(job, row, &pair)
     if in_one_reading(job):
         spread_of(job, &pair, 0, 0, &sums, False)
-        once = sums.covered[0]
-        if once:
-            sums.sums[0] = kl_of(&sums.spread[0])
+        once = sums.covered[0] and put_reading(job, &sums.spread[0], sums.sums)
     if not once:
         for s in range(job.sides):
             sum_or_spread(job, row, &pair, 0, s, &sums)
             sums.done[s] = sums.covered[s]
             if not job.shares:
                 normalise(&pair.side[s], job.classes, &sums, s)
+        once = scaled_reading(job, row, &sums)
+    if not once:
         sound = prepare(job, &sums, &pair)
         pair_sums(job, &pair, sound, left_of(job, &sums), 0, sums.sums)
         put_spreads(job, &sums)
@@ -196,7 +227,7 @@ cdef int64_t pair_row(const PairJob *job, Py_ssize_t row, const Few *few, Py_ssi
                 sums.sums[s] = few.sums[s][lane]
     write_pair(job, row, sound, sums.sums)
     if job.shares:
-        return is_bad(job, &sums)
+        return 0 if once else is_bad(job, &sums)
     return 1 if in_one_reading(job) and not once else 0
 
 
@@ -257,8 +288,8 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
     elif phase == 6:
         parts = &job.parts[task * job.segments]
         gather_spreads(job, parts, 0)
+        parts.done[0] = parts.done[0] and put_reading(job, &parts.spread[0], parts.sums)
         if parts.done[0]:
-            parts.sums[0] = kl_of(&parts.spread[0])
             write_pair(job, job.row0 + task, True, parts.sums)
         bad = 0 if parts.done[0] else 1
     elif phase < 7 and in_one_reading(job) and job.parts[(
@@ -342,8 +373,10 @@ cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint again, bint pai
         pair_phase(job, 5, rows * many, threads)
         if job.segment1 == job.segments:
             bad = pair_phase(job, 6, rows, threads)
-            if bad == 0:
-                return 0
+            if bad == 0 or not sums:
+                return bad
+            if job.shares:
+                bad = 0
     if sums:
         pair_phase(job, 1, job.sides * rows * many, threads)
         if job.segment1 == job.segments:

@@ -19,7 +19,7 @@ cdef enum:
 cdef struct PickJob:
     Layout layout
     char *data[PICKED_ARRAYS]
-    int code[PICKED_ARRAYS]  # label's: labels.pxi; all others': elementwise.pxi
+    int code[PICKED_ARRAYS]  # label's: labels.pxi; all others': elementitems.pxi
     bint has_ignore
     uint64_t ignore
     Py_ssize_t classes, class_stride
@@ -204,7 +204,7 @@ cdef class Picks:
     Parameters
     ----------
     x, x_code
-        Array of any strides; its dtype as elementwise.pxi numbers them.
+        Array of any strides; its dtype as elementitems.pxi numbers them.
     axis
         The class axis, not negative.
     labels, label_code

@@ -13,6 +13,7 @@ cdef extern from "simd.h" nogil:
     ctypedef double vd
     ctypedef int32_t vi
     ctypedef int64_t vl
+    ctypedef uint32_t vu
     enum: FX_NV
     enum: FX_NH
     enum: FX_NI
@@ -111,10 +112,21 @@ cdef extern from "vmath.h" nogil:
     void vd_log(const vd *, vd *)
     void vf_log1p(const vf *, vf *)
     void vd_log1p(const vd *, vd *)
+    void vf_log1p_near(const vf *, vf *)
+    void vd_log1p_near(const vd *, vd *)
+    void vf_decayed(const vf *, vf *)
+    void vd_decayed(const vd *, vd *)
+    void vf_softplus(const vf *, vf *, vf *)
+    void vd_softplus(const vd *, vd *, vd *)
+    void vf_binary(const vf *, const vf *, const vf *, vf *)
+    void vd_binary(const vd *, const vd *, const vd *, vd *)
     void vd_exp_full(const vd *, vd *)
     void vd_exp_short(const vd *, vd *)
     void vd_log_short(const vd *, vd *)
     void vd_log1p_short(const vd *, vd *)
+
+cdef extern from "pairmath.h" nogil:
+    void vf_add_shares(const char *, const char *, bint, vf *, vu *)
     void vf_decay(const vf *, bint, vf *, vf *, vf *, vf *)
     void vd_decay(const vd *, bint, vd *, vd *, vd *, vd *)
     void vf_half_js(const vf *, const vf *, const vf *, vf *)

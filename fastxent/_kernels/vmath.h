@@ -151,6 +151,71 @@ FX_INLINE void vd_log1p(const vd *x, vd *y) {
     FX_EACH(y, vd_pick((vl)(vd_abs(x[v]) < 1.4e-17), x[v], z[v]));
 }
 
+/* ---- log(1 + x) for -1/2 <= x <= 1, with no case to tell from another: s = x / (2 + x), 2 artanh(s) = 2 s + s^3 q(s^2)
+   and 2 s = x - s x. Below 2 ULP. ---- */
+FX_INLINE void vf_log1p_near(const vf *x, vf *y) {
+    vf s[FX_NI], z[FX_NI], q[FX_NI];
+    FX_EACH(s, x[v] / (2.0f + x[v]));
+    FX_EACH(z, s[v] * s[v]);
+    FX_EACH(q, vf_artanh_tail(z[v]));
+    FX_EACH(q, vf_fma(-z[v], q[v], x[v]));
+    FX_EACH(y, vf_fma(-s[v], q[v], x[v]));
+}
+
+FX_INLINE void vd_log1p_near(const vd *x, vd *y) {
+    vd s[FX_NI], z[FX_NI], q[FX_NI];
+    FX_EACH(s, x[v] / (2.0 + x[v]));
+    FX_EACH(z, s[v] * s[v]);
+    FX_EACH(q, vd_artanh_tail(z[v]));
+    FX_EACH(q, vd_fma(-z[v], q[v], x[v]));
+    FX_EACH(y, vd_fma(-s[v], q[v], x[v]));
+}
+
+/* ---- 2^64 e^-|x|, and log(1 + e^-|x|) ---- */
+FX_INLINE void vf_decayed(const vf *x, vf *e) {
+    vf t[FX_NI], scale[FX_NI];
+    /* 2^-191: below it the scale's exponent would not be 0 */
+    FX_EACH(t, vf_max(vf_splat(-132.3f), -vf_abs(x[v])));
+    vf_exp(t, vf_splat(FX_MAGIC_F + 127.0f + 64.0f), 1, t, scale);
+    FX_EACH(e, t[v] * scale[v]);
+}
+
+FX_INLINE void vd_decayed(const vd *x, vd *e) {
+    vd t[FX_NI], scale[FX_NI];
+    FX_EACH(t, vd_max(vd_splat(-753.4), -vd_abs(x[v])));
+    vd_exp(t, vd_splat(FX_MAGIC_D + 1023.0 + 64.0), 1, t, scale);
+    FX_EACH(e, t[v] * scale[v]);
+}
+
+FX_INLINE void vf_softplus(const vf *x, vf *e, vf *y) {
+    vf t[FX_NI];
+    vf_decayed(x, e);
+    FX_EACH(t, e[v] * 0x1p-64f);
+    vf_log1p_near(t, y);
+}
+
+FX_INLINE void vd_softplus(const vd *x, vd *e, vd *y) {
+    vd t[FX_NI];
+    vd_decayed(x, e);
+    FX_EACH(t, e[v] * 0x1p-64);
+    vd_log1p_near(t, y);
+}
+
+/* l + ((x >= 0) - target) x; an infinite x on the right side costs nothing */
+FX_INLINE void vf_binary(const vf *x, const vf *target, const vf *l, vf *y) {
+    vf d[FX_NI], t[FX_NI];
+    FX_EACH(d, vf_only((vi)(x[v] >= 0.0f), vf_splat(1.0f)) - target[v]);
+    FX_EACH(t, vf_only((vi)(d[v] != 0.0f), x[v]));
+    FX_EACH(y, vf_fma(d[v], t[v], l[v]));
+}
+
+FX_INLINE void vd_binary(const vd *x, const vd *target, const vd *l, vd *y) {
+    vd d[FX_NI], t[FX_NI];
+    FX_EACH(d, vd_only((vl)(x[v] >= 0.0), vd_splat(1.0)) - target[v]);
+    FX_EACH(t, vd_only((vl)(d[v] != 0.0), x[v]));
+    FX_EACH(y, vd_fma(d[v], t[v], l[v]));
+}
+
 /* what the sum s = a + b lost (Knuth, TAOCP 2, 4.2.2) */
 FX_INLINE vf vf_lost(vf a, vf b, vf s) { vf t = s - a; return (a - (s - t)) + (b - t); }
 FX_INLINE vd vd_lost(vd a, vd b, vd s) { vd t = s - a; return (a - (s - t)) + (b - t); }
@@ -367,138 +432,6 @@ FX_INLINE int vf_outside(vf x, float low, float high, int nan_ok) {
 }
 FX_INLINE int vd_outside(vd x, double low, double high, int nan_ok) {
     return vl_any(nan_ok ? (vl)(x < low) | (vl)(x > high) : ~((vl)(x >= low) & (vl)(x <= high)));
-}
-
-/* ---- e^x - 1 - x, for x from the floor of c = 0 (runs.pxi) to 88 or 709: with x = n log 2 + r, e^r = 1 + r + r^2 q,
-   2^n r^2 q + (2^n - 1) r + (2^n - 1 - n log 2): no term cancels, and only r^2 q is left for n = 0. Relative error 3e-7
-   and 6e-16 where n is not 0, below that elsewhere. With a fused multiply-add r is x - n HI, which is exact, and e^r lacks
-   the factor e^(n LO), 2e-9 n of it. ---- */
-FX_INLINE void vf_phi(const vf *x, vf *y) {
-    vf n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI];
-    FX_EACH(scale, vf_fma(x[v], vf_splat((float)FX_LOG2E), vf_splat(FX_MAGIC_F + 127.0f)));
-    FX_EACH(n, scale[v] - (FX_MAGIC_F + 127.0f));
-    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
-    if (!FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-    FX_EACH(scale, vf_scale(scale[v]));
-    FX_EACH(p, vf_fma(vf_splat(0x1.6a2352p-10f), r[v], vf_splat(0x1.123a6cp-7f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
-    FX_EACH(q, scale[v] - 1.0f);
-    FX_EACH(n, vf_fma(n[v], vf_splat(-0x1.62e430p-1f), q[v]));
-    FX_EACH(n, vf_fma(q[v], r[v], n[v]));
-    FX_EACH(q, r[v] * (r[v] * p[v]));
-    FX_EACH(y, vf_fma(scale[v], q[v], n[v]));
-}
-
-FX_INLINE void vd_phi(const vd *x, vd *y) {
-    vd n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI];
-    FX_EACH(scale, vd_fma(x[v], vd_splat(FX_LOG2E), vd_splat(FX_MAGIC_D + 1023.0)));
-    FX_EACH(n, scale[v] - (FX_MAGIC_D + 1023.0));
-    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
-    if (!FX_FMA) FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
-    FX_EACH(scale, vd_scale(scale[v]));
-    FX_EACH(p, vd_fma(vd_splat(0x1.ad7effbbd58f0p-26), r[v], vd_splat(0x1.28adce715d597p-22)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.71df262e0a285p-19)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01999adcf1f5p-16)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.a01a0129b3a35p-13)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.6c16c1844afeep-10)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.1111111127e85p-7)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555507f1p-5)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.55555555554f9p-3)));
-    FX_EACH(p, vd_fma(p[v], r[v], vd_splat(0x1.000000000000ap-1)));
-    FX_EACH(q, scale[v] - 1.0);
-    FX_EACH(n, vd_fma(n[v], vd_splat(-0x1.62e42fefa39efp-1), q[v]));
-    FX_EACH(n, vd_fma(q[v], r[v], n[v]));
-    FX_EACH(q, r[v] * (r[v] * p[v]));
-    FX_EACH(y, vd_fma(scale[v], q[v], n[v]));
-}
-
-/* ---- what two probabilities, the smaller e^x times the larger, x <= 0 and not below the floor of c = 0, have between
-   them (pairs.pxi): phi = e^x - 1 - x, rho = 1 - (1 - x) e^x, lost = 1 - e^x, left = e^x. As vf_phi. ---- */
-FX_INLINE void vf_decay(const vf *x, int with_rho, vf *phi, vf *rho, vf *lost, vf *left) {
-    vf n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI], a[FX_NI], b[FX_NI];
-    FX_EACH(scale, vf_fma(x[v], vf_splat((float)FX_LOG2E), vf_splat(FX_MAGIC_F + 127.0f)));
-    FX_EACH(n, scale[v] - (FX_MAGIC_F + 127.0f));
-    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
-    if (!FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-    FX_EACH(scale, vf_scale(scale[v]));
-    FX_EACH(p, vf_exp_tail(r[v]));
-    FX_EACH(a, scale[v] - 1.0f);
-    if (with_rho) {
-        FX_EACH(b, n[v] * -0x1.62e430p-1f);
-        FX_EACH(q, vf_fma(p[v], 1.0f - x[v], vf_splat(-1.0f)));
-        FX_EACH(q, vf_fma(r[v], q[v], b[v]));
-        FX_EACH(q, r[v] * q[v]);
-        FX_EACH(b, vf_fma(-scale[v], b[v], -a[v]));
-        FX_EACH(rho, vf_fma(-scale[v], q[v], b[v]));
-    }
-    FX_EACH(n, vf_fma(n[v], vf_splat(-0x1.62e430p-1f), a[v]));
-    FX_EACH(n, vf_fma(a[v], r[v], n[v]));
-    FX_EACH(p, r[v] * p[v]);
-    FX_EACH(q, r[v] * p[v]);
-    FX_EACH(phi, vf_fma(scale[v], q[v], n[v]));
-    FX_EACH(p, vf_fma(r[v], p[v], r[v]));
-    FX_EACH(lost, -vf_fma(scale[v], p[v], a[v]));
-    FX_EACH(left, vf_fma(scale[v], p[v], scale[v]));
-}
-
-FX_INLINE void vd_decay(const vd *x, int with_rho, vd *phi, vd *rho, vd *lost, vd *left) {
-    vd n[FX_NI], r[FX_NI], p[FX_NI], q[FX_NI], scale[FX_NI], a[FX_NI], b[FX_NI];
-    FX_EACH(scale, vd_fma(x[v], vd_splat(FX_LOG2E), vd_splat(FX_MAGIC_D + 1023.0)));
-    FX_EACH(n, scale[v] - (FX_MAGIC_D + 1023.0));
-    FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_HI_D), x[v]));
-    if (!FX_FMA) FX_EACH(r, vd_fma(n[v], vd_splat(-FX_LN2_LO_D), r[v]));
-    FX_EACH(scale, vd_scale(scale[v]));
-    FX_EACH(p, vd_exp_tail(r[v]));
-    FX_EACH(a, scale[v] - 1.0);
-    if (with_rho) {
-        FX_EACH(b, n[v] * -0x1.62e42fefa39efp-1);
-        FX_EACH(q, vd_fma(p[v], 1.0 - x[v], vd_splat(-1.0)));
-        FX_EACH(q, vd_fma(r[v], q[v], b[v]));
-        FX_EACH(q, r[v] * q[v]);
-        FX_EACH(b, vd_fma(-scale[v], b[v], -a[v]));
-        FX_EACH(rho, vd_fma(-scale[v], q[v], b[v]));
-    }
-    FX_EACH(n, vd_fma(n[v], vd_splat(-0x1.62e42fefa39efp-1), a[v]));
-    FX_EACH(n, vd_fma(a[v], r[v], n[v]));
-    FX_EACH(p, r[v] * p[v]);
-    FX_EACH(q, r[v] * p[v]);
-    FX_EACH(phi, vd_fma(scale[v], q[v], n[v]));
-    FX_EACH(p, vd_fma(r[v], p[v], r[v]));
-    FX_EACH(lost, -vd_fma(scale[v], p[v], a[v]));
-    FX_EACH(left, vd_fma(scale[v], p[v], scale[v]));
-}
-
-/* J of pairs.pxi */
-FX_INLINE void vf_half_js(const vf *lost, const vf *left, const vf *phi, vf *y) {
-    vf h[FX_NI], z[FX_NI], t[FX_NI], p[FX_NI];
-    FX_EACH(h, lost[v] * 0.5f);
-    FX_EACH(z, h[v] / (2.0f - h[v]));
-    FX_EACH(t, z[v] * z[v]);
-    FX_EACH(p, vf_artanh_tail(t[v]));
-    FX_EACH(t, z[v] * t[v]);
-    FX_EACH(t, t[v] * p[v]);
-    FX_EACH(t, vf_fma(h[v], z[v], t[v]));
-    FX_EACH(p, h[v] * h[v]);
-    FX_EACH(t, vf_fma(1.0f - h[v], t[v], p[v]));
-    FX_EACH(t, t[v] + t[v]);
-    FX_EACH(y, vf_fma(-left[v], phi[v], t[v]));
-}
-
-FX_INLINE void vd_half_js(const vd *lost, const vd *left, const vd *phi, vd *y) {
-    vd h[FX_NI], z[FX_NI], t[FX_NI], p[FX_NI];
-    FX_EACH(h, lost[v] * 0.5);
-    FX_EACH(z, h[v] / (2.0 - h[v]));
-    FX_EACH(t, z[v] * z[v]);
-    FX_EACH(p, vd_artanh_tail(t[v]));
-    FX_EACH(t, z[v] * t[v]);
-    FX_EACH(t, t[v] * p[v]);
-    FX_EACH(t, vd_fma(h[v], z[v], t[v]));
-    FX_EACH(p, h[v] * h[v]);
-    FX_EACH(t, vd_fma(1.0 - h[v], t[v], p[v]));
-    FX_EACH(t, t[v] + t[v]);
-    FX_EACH(y, vd_fma(-left[v], phi[v], t[v]));
 }
 
 #endif

@@ -79,15 +79,16 @@ def run(
             if rows.segments > 1:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.pair_size, np.uint8)
             count = 0
-            for stage in _stages(classes, rows.segments, what == KL and not shares):
+            for stage in _stages(classes, rows.segments, kernels.reads_once(what, kinds, shares)):
                 elements = (row1 - row0) * min(classes, BLOCK_ELEMENTS)
                 with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
                     found = rows.run(
                         what, row0, row1, number, workspace=workspace, values=values, unit=unit, **stage
                     )
-                count += found
-                if stage.get("first") and stage["segment1"] == rows.segments and not found:
+                first = stage.get("first") and stage["segment1"] == rows.segments
+                if first and not found:
                     break
+                count += 0 if first and shares else found
             yield row1 - row0, count
 
 
@@ -114,7 +115,7 @@ def _in_windows(
         index = (*place, ...)
         target = None if out is None else out[index]
         count, again = 0, False
-        for doing in steps if what == KL and not shares else steps[1:]:
+        for doing in steps if kernels.reads_once(what, kinds, shares) else steps[1:]:
             if doing == "again" and not again:
                 continue
             for start, stop, segments in windows.spans(classes):
@@ -127,7 +128,7 @@ def _in_windows(
                 stage = {step: step == doing for step in steps}
                 with taking(threads) as number:
                     found = window.run(what, 0, 1, number, workspace=workspace, **stage, **segments, **options)
-                count += found
+                count += 0 if doing == "first" and shares else found
             if doing == "first" and not found:
                 break
             again = doing == "sums" and window.again(workspace)
