@@ -118,6 +118,8 @@ def check(name: str, laid: Laid, got: Any, want: Any) -> None:
         if call.options.get("reduction") in ("mean", "sum"):
             working = np.float32 if single else np.float64
             got, ulps = np.asarray(got).astype(working), 2 * ulps
+            if not np.isfinite(got).all() and not tame(call):
+                return  # rows' values that overflow the working dtype, of which it is the sum
         floors = cancelling(call, np.shape(want)) if name.startswith("binary") else floor
         near(got, want, ulps + 2 * ("weight" in call.arrays), floors)
     else:

@@ -204,6 +204,7 @@ def test_mean_is_that_of_cross_entropy(dtype):
         assert fx.evaluate(x, y).cross_entropy == fx.cross_entropy(x, y) == (INF if infinite else 0.0)
 
 
+@pytest.mark.filterwarnings("ignore:the rows of logits look like probabilities")
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.floats(-30, 30, width=16), min_size=1, max_size=4),
