@@ -352,6 +352,21 @@ def test_exact_sum_of_arrays(level, dtype, pool):
         assert same_bits(total.value(), rounded_sum(different.tolist(), counts.tolist()))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exact_sums_of_values_that_are_not_aligned(dtype):
+    """As messages between processes bring them; what the sanitizers look at."""
+    values = np.random.default_rng(3).normal(size=1003).astype(dtype)
+    values[::7] *= 1e30  # beyond the digits of the ordinary value
+    room = np.empty(values.nbytes + 1, np.uint8)[1:]
+    room[:] = values.view(np.uint8)
+    moved = room.view(dtype)
+    assert not moved.flags.aligned
+    sums = [ExactSum(), ExactSum()]
+    for total, some in zip(sums, (values, moved), strict=True):
+        total.add(some)
+    assert sums[0].value() == sums[1].value()
+
+
 def test_exact_products(level):
     rng = np.random.default_rng(3)
     x, y = (np.ldexp(rng.standard_normal(700), rng.integers(-235, 245, 700)) for _ in range(2))

@@ -127,7 +127,7 @@ cdef inline void add_scaled(
                 odd = odd | wrong
             if vl_any(odd):
                 for k in range(FAST_LANES):
-                    add_exactly(limbs, d[i + k])
+                    add_exactly(limbs, fx_f64(d + i + k))
             else:
                 for k in range(FAST_LANES // FX_VD):
                     high[k] = high[k] + (<vl>a[k] - <vl>top)
@@ -142,7 +142,7 @@ cdef inline void add_scaled(
         add_integer(limbs, sum_low, 1074 - 72 - bits)
         carry(limbs)
     while i < n:
-        add_exactly(limbs, d[i])
+        add_exactly(limbs, fx_f64(d + i))
         i += 1
     carry(limbs)
 
@@ -209,7 +209,7 @@ cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nog
             if vi_any(<vi>(far | left)):
                 if vi_any(<vi>far):
                     for k in range(SINGLES):
-                        add_exactly(limbs, f[i + k])
+                        add_exactly(limbs, fx_f32(f + i + k))
                     first = old_first
                     second = old_second
                     terms[0] -= FX_NV
@@ -225,7 +225,7 @@ cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nog
             if terms[digit]:
                 add_digit(limbs, sums[digit], digit, terms[digit])
     while i < n:
-        add_exactly(limbs, f[i])
+        add_exactly(limbs, fx_f32(f + i))
         i += 1
 
 
