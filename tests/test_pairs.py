@@ -77,6 +77,20 @@ def test_levels(storage, monkeypatch):
 
 @pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
 @every_storage
+def test_levels_where_references_lie_far_apart(storage, monkeypatch):
+    """Rows of few classes on either side of what lanes cover: the empty places behind a row must not count there."""
+    rng = np.random.default_rng(8)
+    for c in range(1, 35):
+        p = rng.normal(0, 1, (300, c)).astype(storage)
+        q = rng.normal(0, rng.uniform(5, 60, (300, 1)), (300, c)).astype(storage)
+        expected = measures(p, q)
+        for level in fused_levels():
+            use_level(monkeypatch, level)
+            assert same_bits(measures(p, q), expected), (level, c)
+
+
+@pytest.mark.skipif(len(fused_levels()) < 2, reason="no two levels with a fused multiply-add run here")
+@every_storage
 def test_levels_of_shares(storage, monkeypatch):
     for c in CLASSES:
         p, q = shares_of(storage, c)

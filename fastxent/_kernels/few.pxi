@@ -94,8 +94,10 @@ cdef inline vec floors(vec c) noexcept nogil:
         return vd_fma(c - vd_splat(1023.0), vd_splat(LN2), vd_splat(0.1))
 
 
-cdef inline void few_kl(const char *p, const char *q, Py_ssize_t n, vec *result, vec *covered, vec like) noexcept nogil:
-    """log1p(u / s) of divergence.pxi; n is a multiple of FX_NI."""
+cdef inline void few_kl(
+    const char *p, const char *q, Py_ssize_t classes, Py_ssize_t n, vec *result, vec *covered, vec like
+) noexcept nogil:
+    """log1p(u / s) of divergence.pxi; n, a multiple of FX_NI, is `classes` and -inf behind them."""
     cdef vec acc[3 * CHAINS]
     cdef vec x[FX_NI]
     cdef vec y[FX_NI]
@@ -126,7 +128,8 @@ cdef inline void few_kl(const char *p, const char *q, Py_ssize_t n, vec *result,
                 a = load(p + (j + i) * step, native(like), like)
                 b = load(q + (j + i) * step, native(like), like)
                 x[i] = (vmax(lowest, b) - vmax(lowest, a)) + c0
-                far = vmax(far, vabs(x[i]))
+                if j + i < classes:  # how many there are behind them is the level's affair
+                    far = vmax(far, vabs(x[i]))
                 y[i] = vmax(floor_, a)
             vexp(y, magic, True, e, scale)
             vphi(x, y)
@@ -327,10 +330,10 @@ cdef inline void few_rows(
             put_few(sums[s], ok, s, out)
         return
     if what & KL:
-        few_kl(x[0], x[1], padded, &sums[0], &ok, like)
+        few_kl(x[0], x[1], n, padded, &sums[0], &ok, like)
         put_few(sums[0], ok, 0, out)
     if what & REVERSE:
-        few_kl(x[1], x[0], padded, &sums[1], &ok, like)
+        few_kl(x[1], x[0], n, padded, &sums[1], &ok, like)
         put_few(sums[1], ok, 1, out)
     if what & (JS | TV):
         few_js(x[0], x[1], padded, JS | TV, sums, &ok, like)

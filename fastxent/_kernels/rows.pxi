@@ -1,6 +1,6 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
-# Row format 5 (ordinary.pxi, quick.h, narrowoutputs.pxi and once.pxi are part of it, and how many classes go that way: NARROW and
+# Row format 6 (ordinary.pxi, quick.h, narrowoutputs.pxi and once.pxi are part of it, and how many classes go that way: NARROW and
 # NARROW_SINGLE of strided.pxi). A row is cut into segments of SEGMENT columns, a segment into blocks of FX_BLOCK runs,
 # a run into FX_RUN groups, a group into 128 bytes of terms (32 float32 or 16 float64). Terms j and, after it, j + 16 of
 # a group go to lane j of 16 (j and j + 8, of 8 float64); a lane adds the terms of 4 groups (1 of float64) in order; the
@@ -19,7 +19,7 @@
 # Milakov and Gimelshein, arXiv 1805.02867, 2018 (the running reference).
 
 cdef enum:
-    ROW_FORMAT = 5
+    ROW_FORMAT = 6
     SEGMENT = 65536
     JUMP = 32
 
