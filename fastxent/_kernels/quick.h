@@ -113,20 +113,36 @@ FX_INLINE vf fx_quad_sum(const vf *x, vi label, vf *own) {
     return (e[0] + e[1]) + (e[2] + e[3]);
 }
 
-/* the last n % 4 classes of rows of n >= 4, of which nothing behind the end is read; -inf behind them */
-FX_INLINE void fx_last_quad(const char *p, ptrdiff_t stride, ptrdiff_t n, vf *x) {
-    vf y[4], none = vf_splat(-INFINITY);
-    fx_quad(p + 4 * (n - 4), stride, y);
-    x[0] = n % 4 == 1 ? y[3] : n % 4 == 2 ? y[2] : y[1];
-    x[1] = n % 4 == 1 ? none : n % 4 == 2 ? y[3] : y[2];
-    x[2] = n % 4 == 3 ? y[3] : none;
-    x[3] = none;
-}
-
 FX_INLINE void fx_add_block(vf block, vf *s, vf *lo) { /* TwoSum */
     vf t = *s + block;
     *lo += vf_lost(*s, block, t);
     *s = t;
+}
+
+/* The last `rest` = n % 4 classes, n >= 4, of 4 / rest vectors of rows, of which `vectors` are there: their terms together.
+   Nothing behind a row is read. Classes are counted from these; blocks take their sums. */
+FX_INLINE void fx_tails(
+    const char *p, ptrdiff_t stride, ptrdiff_t n, int rest, int vectors, const vi *label, vf *block, vf *own
+) {
+    vf x[4], y[4], e[4];
+    for (int i = 0; i < 4 / rest; i++) {
+        if (i < vectors) {
+            fx_quad(p + 4 * (n - 4) + i * FX_VF * stride, stride, y);
+            for (int k = 0; k < rest; k++) {
+                x[i * rest + k] = y[4 - rest + k];
+                own[i] = vf_where(label[i] == k, x[i * rest + k], own[i]);
+            }
+        } else
+            for (int k = 0; k < rest; k++) x[i * rest + k] = vf_splat(0);
+    }
+    for (int i = 4 / rest * rest; i < 4; i++) x[i] = vf_splat(0);
+    fx_quad_terms(x, e);
+    for (int i = 0; i < 4 / rest && i < vectors; i++) {
+        vf sum = (vf)(~(label[i] == 0) & (vi)e[i * rest]);
+        if (rest > 1) sum += (vf)(~(label[i] == 1) & (vi)e[i * rest + 1]);
+        if (rest > 2) sum += (vf)(~(label[i] == 2) & (vi)e[i * rest + 2]);
+        block[i] += sum;
+    }
 }
 
 /* ---- `vectors` of FX_VF rows, of contiguous floats: classes `from` to from + n of them, n >= 4, at p; added to s + lo, a
@@ -135,33 +151,36 @@ FX_INLINE void fx_sums_across(
     const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, const int32_t *labels,
     vf *s, vf *lo, vf *own
 ) {
-    vf x[4], block;
-    vi label;
+    vf x[4], block[FX_NI];
+    vi label[FX_NI];
+    int rest = n % 4;
     for (int g = vectors; g < FX_NI; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
     for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
-        ptrdiff_t j = 0;
         const char *ahead = p + FX_PREFETCH;
-        block = vf_splat(0);
-        if (!from) s[g] = lo[g] = own[g] = block;
-        label = (vi)vf_load(labels) - (int32_t)from;
-        for (; j + 4 <= n; j += 4) {
+        vf some = vf_splat(0);
+        vi one = (vi)vf_load(labels) - (int32_t)from;
+        if (!from) s[g] = lo[g] = own[g] = some;
+        for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
             fx_quad(p + 4 * j, stride, x);
             for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
             ahead += FX_VF * 16;
-            block += fx_quad_sum(x, label, &own[g]);
-            label -= 4;
+            some += fx_quad_sum(x, one, &own[g]);
+            one -= 4;
             if (j % 8 == 4) {
-                fx_add_block(block, &s[g], &lo[g]);
-                block = vf_splat(0);
+                fx_add_block(some, &s[g], &lo[g]);
+                some = vf_splat(0);
             }
         }
-        if (j < n) {
-            fx_last_quad(p, stride, n, x);
-            fx_prefetch(ahead);
-            block += fx_quad_sum(x, label, &own[g]);
-        }
-        if (n < 8) s[g] = block;
-        else if (n % 8) fx_add_block(block, &s[g], &lo[g]);
+        block[g] = some;
+        label[g] = one;
+        if (rest == 3) fx_tails(p, stride, n, 3, 1, &label[g], &block[g], &own[g]);
+        else if (rest == 2 && (g % 2 || g + 1 == vectors))
+            fx_tails(p - g % 2 * FX_VF * stride, stride, n, 2, g % 2 + 1, &label[g / 2 * 2], &block[g / 2 * 2], &own[g / 2 * 2]);
+    }
+    if (rest == 1) fx_tails(p - vectors * FX_VF * stride, stride, n, 1, vectors, label, block, own);
+    for (int g = 0; g < vectors; g++) {
+        if (n < 8) s[g] = block[g];
+        else if (n % 8) fx_add_block(block[g], &s[g], &lo[g]);
     }
 }
 
@@ -225,6 +244,16 @@ FX_INLINE void fx_sums_down(
         lo[g] = lo_;
         own[g] = own_;
     }
+}
+
+/* the last n % 4 classes of rows of n >= 4, of which nothing behind the end is read; -inf behind them */
+FX_INLINE void fx_last_quad(const char *p, ptrdiff_t stride, ptrdiff_t n, vf *x) {
+    vf y[4], none = vf_splat(-INFINITY);
+    fx_quad(p + 4 * (n - 4), stride, y);
+    x[0] = n % 4 == 1 ? y[3] : n % 4 == 2 ? y[2] : y[1];
+    x[1] = n % 4 == 1 ? none : n % 4 == 2 ? y[3] : y[2];
+    x[2] = n % 4 == 3 ? y[3] : none;
+    x[3] = none;
 }
 
 /* ---- the class of the largest logit, the first of equals, -1 for none above -inf; a NaN is looked over ---- */

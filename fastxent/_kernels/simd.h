@@ -337,6 +337,8 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 #else
 #define FX_FENCE(x) __asm__ volatile("" : FX_REGISTER(x))
 #endif
+/* a constant that several operations want: in a register, loaded once, for Zen 3 loads two vectors a cycle at most */
+#define FX_KEEP(T, name, value) T name = value; FX_FENCE(name)
 /* dst[v] = expression for v = 0 ... FX_NI - 1, written out: with a loop GCC 12 keeps the arrays in memory */
 #define FX_ONE(i, dst, expression) { enum { v = i }; dst[v] = expression; FX_FENCE(dst[v]); }
 #if FX_NV >= 4
@@ -353,23 +355,32 @@ FX_INLINE int vl_any(vl x) { return vi_any((vi)x); }
 #define FX_LESS_ONE 2 /* `fine`, and p less 1 is given: what multiplies p saves its rounding */
 FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) {
     vf t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
-    FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
+    FX_KEEP(vf, log2e, vf_splat((float)FX_LOG2E));
+    FX_FENCE(magic);
+    FX_EACH(t, vf_fma(x[v], log2e, magic));
     FX_EACH(n, t[v] - magic);
-    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    FX_KEEP(vf, ln2, vf_splat(-FX_LN2_HI_F));
+    FX_EACH(r, vf_fma(n[v], ln2, x[v]));
     if (fine || !FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-    FX_EACH(p, vf_fma(vf_splat(0x1.6a2352p-10f), r[v], vf_splat(0x1.123a6cp-7f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.5558f4p-5f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.555490p-3f)));
-    FX_EACH(p, vf_fma(p[v], r[v], vf_splat(0x1.fffffcp-2f)));
+    FX_EACH(scale, (vf)((vi)t[v] << 23));
+    FX_KEEP(vf, c5, vf_splat(0x1.6a2352p-10f));
+    FX_KEEP(vf, c4, vf_splat(0x1.123a6cp-7f));
+    FX_EACH(p, vf_fma(c5, r[v], c4));
+    FX_KEEP(vf, c3, vf_splat(0x1.5558f4p-5f));
+    FX_EACH(p, vf_fma(p[v], r[v], c3));
+    FX_KEEP(vf, c2, vf_splat(0x1.555490p-3f));
+    FX_EACH(p, vf_fma(p[v], r[v], c2));
+    FX_KEEP(vf, c1, vf_splat(0x1.fffffcp-2f));
+    FX_EACH(p, vf_fma(p[v], r[v], c1));
+    FX_KEEP(vf, one, vf_splat(1.0f));
     if (FX_FMA) {
-        FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        FX_EACH(p, vf_fma(p[v], r[v], one));
         if (fine == FX_LESS_ONE) FX_EACH(p, p[v] * r[v]);
-        else FX_EACH(p, vf_fma(p[v], r[v], vf_splat(1.0f)));
+        else FX_EACH(p, vf_fma(p[v], r[v], one));
     } else { /* the small terms first: each product is rounded here */
         FX_EACH(p, (r[v] + r[v] * r[v] * p[v]));
         if (fine != FX_LESS_ONE) FX_EACH(p, (1.0f + p[v]));
     }
-    FX_EACH(scale, (vf)((vi)t[v] << 23));
     FX_EACH(y, p[v]);
 }
 
@@ -403,7 +414,10 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
 /* ---- e^x as it is, of FX_NI vectors: clamped to where it is a normal number, or 0; a NaN stays ---- */
 FX_INLINE void vf_terms(const vf *x, vf *e) {
     vf c[FX_NI], scale[FX_NI];
-    FX_EACH(c, vf_min(vf_splat(88.0f), vf_max(vf_splat(-87.95f), x[v])));
+    FX_KEEP(vf, least, vf_splat(-87.95f));
+    FX_EACH(c, vf_max(least, x[v]));
+    FX_KEEP(vf, most, vf_splat(88.0f));
+    FX_EACH(c, vf_min(most, c[v]));
     vf_exp(c, vf_splat(FX_MAGIC_F + 127.0f), 0, c, scale);
     FX_EACH(e, c[v] * scale[v]);
 }

@@ -39,8 +39,6 @@ FX_INLINE vi fx_pick(vi table, vf t) {
     (vi)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)(((vu)t & 3) * 0x04040404u + 0x03020100u))
 #define FX_TABLE {FX_QUARTERS}
 #endif
-/* a constant that several operations want: in a register, loaded once, for Zen 3 loads two vectors a cycle at most */
-#define FX_KEEP(T, name, value) T name = value; FX_FENCE(name)
 
 FX_INLINE void vf_exp_sum(const vf *x, vf magic, vf *y, vf *scale) {
 #if FX_STEPS == 1
