@@ -80,7 +80,9 @@ def check(name: str, laid: Laid, got: Any, want: Any) -> None:
     """The reference's result, to the bounds of the function."""
     call = laid.call
     if isinstance(want, type) or isinstance(got, type):
-        assert got is want, (got, want)
+        # shares below 0 and a label outside: either is an error
+        both = name == "cross_entropy, probabilities" and {got, want} == {ValueError, IndexError}
+        assert got is want or both, (got, want)
         return
     storage = next(iter(call.arrays.values())).dtype
     single = storage.kind == "V" or storage.itemsize < 8
@@ -90,7 +92,7 @@ def check(name: str, laid: Laid, got: Any, want: Any) -> None:
             counts = ("rows", "used", "ignored", "invalid", "nonfinite", "masked", "first_invalid", "first_nonfinite")
             assert {k: found[k] for k in counts} == {k: want[k] for k in counts}
         elif tame(call):
-            statistics(found, want, 4e-6 if single else 1e-11)
+            statistics(found, want, 4e-6 if single else 1e-11, on_an_edge(call.arrays["logits"]))
         else:
             counts = {k: v for k, v in want.items() if isinstance(v, int)}
             assert {k: found[k] for k in counts} == counts
@@ -138,14 +140,22 @@ def cancelling(call: Any, shape: tuple[int, ...]) -> Any:
     return size if size.shape == shape else size.sum()
 
 
-def statistics(found: dict[str, Any], want: dict[str, Any], relative: float) -> None:
+def on_an_edge(logits: Any) -> bool:
+    """Whether a row's confidence is where two of its 15 bins meet, as those of 3 and of 5 equal classes are."""
+    x = logits.astype("f8").reshape(-1, logits.shape[-1])
+    terms = np.exp(x - x.max(axis=-1, keepdims=True))
+    found = 15 / terms.sum(axis=-1)
+    return bool((np.abs(found - np.rint(found)) < 1e-3).any())
+
+
+def statistics(found: dict[str, Any], want: dict[str, Any], relative: float, edge: bool) -> None:
     """All fields; standard errors and small means, what is left of sums that cancel, to their terms' digits."""
-    left = [k for k, value in want.items() if (isinstance(value, float) and "stderr" in k) or k == "tv_mean"]
+    left = [name for name, value in want.items() if isinstance(value, float) and "stderr" in name]
+    left += [name for name in ("tv_mean", "explained") if isinstance(want.get(name), float)]
     for name in left:
         size = max(1.0, abs(want.get(name.removesuffix("_stderr").removesuffix("_cluster"), 0.0)))
         np.testing.assert_allclose(found[name], want[name], relative, relative * size * 10, err_msg=name)
-    # rows that all lie on the edge of a bin may fall to either side
-    if any(b["count"] and abs(b["confidence"] * 15 - round(b["confidence"] * 15)) < 1e-4 for b in want["reliability"]):
+    if edge:  # such a row may fall to either side
         left += ["reliability", "ece", "mce", "temperatures"]
     rest = {name: value for name, value in want.items() if name not in left}
     assert_close(found, rest, relative, least=1e-9 if relative > 1e-9 else 1e-24)
@@ -232,7 +242,7 @@ def fuzz(cases: int, seed: int, first: int = 0, most: int = 20) -> tuple[Counter
                         check(name, laid, found[level][case], want)
                     level = "levels differ"
                     assert len({canonical(found[one][case]) for one in fused}) <= 1
-                except AssertionError:
+                except Exception:  # the check's own mistakes, too, end no long run
                     where = f"--seed {seed} --first {case} --cases 1: {name}, {level}: {laid}"
                     failures.append(f"{where}\n{traceback.format_exc(limit=-2)}")
                     print(failures[-1], flush=True)

@@ -93,7 +93,10 @@ def binary_cross_entropy_with_logits(
 
     losses, gradient = [], []
     for v, t, w, pw in zip(x, y, factors, positive, strict=True):
-        losses.append(w * (term(pw * t, element_softplus(-v)) + term(1 - t, element_softplus(v))))
+        if pos_weight is None and math.isinf(t):  # of opposite infinities as PyTorch adds them up
+            losses.append(w * ((1 - t) * v + element_softplus(-v)))
+        else:
+            losses.append(w * (term(pw * t, element_softplus(-v)) + term(1 - t, element_softplus(v))))
         gradient.append(w * ((1 - t) * element_sigmoid(v) - pw * t * element_sigmoid(-v)))
     loss = _reduced(losses, shape, reduction)
     if not return_grad:
