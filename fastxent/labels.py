@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import Labels, as_integers, is_bfloat16, to_numpy
 from fastxent._passes.contingency import DENSE_CELLS, TooManyCells, as_shape, count_dense, count_sparse
-from fastxent._passes.joint import Table, as_log_base, as_table, conditional, joint, mutual, of_array
+from fastxent._passes.joint import GIVEN_COLUMN, GIVEN_ROW, JOINT, MUTUAL, Table, information, mutual, of_array
 from fastxent._passes.plain import attempt, plain
 
 FEW_CELLS = 1 << 12
@@ -115,8 +115,7 @@ def joint_entropy(table: Any, *, base: float | None = None) -> float:
     >>> fx.joint_entropy([[1, 1], [1, 1]], base=2)
     2.0
     """
-    log_base = as_log_base(base)
-    return joint(as_table(table)) / log_base
+    return information(JOINT, table, base)
 
 
 def conditional_entropy(table: Any, *, given: int = 0, base: float | None = None) -> float:
@@ -153,8 +152,7 @@ def conditional_entropy(table: Any, *, given: int = 0, base: float | None = None
     """
     if isinstance(given, (bool, np.bool_)) or given not in (-2, -1, 0, 1):
         raise ValueError(f"given must be 0 (H(Y|X)) or 1 (H(X|Y)), got {given!r}")
-    log_base = as_log_base(base)
-    return conditional(as_table(table), int(given) % 2) / log_base
+    return information(GIVEN_COLUMN if int(given) % 2 else GIVEN_ROW, table, base)
 
 
 def mutual_information(table: Any, *, base: float | None = None) -> float:
@@ -196,8 +194,7 @@ def mutual_information(table: Any, *, base: float | None = None) -> float:
     >>> fx.mutual_information([[1, 2], [2, 4]])
     0.0
     """
-    log_base = as_log_base(base)
-    return mutual(as_table(table)) / log_base
+    return information(MUTUAL, table, base)
 
 
 def mutual_info_score(labels_true: Any, labels_pred: Any) -> float:

@@ -302,9 +302,10 @@ def test_given_is_an_axis(given_):
         fx.conditional_entropy([[1]], given=given_)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", BFLOAT16, "uint8", "int64"], ids=str)
-def test_tables_in_every_layout(dtype, monkeypatch):
-    table = np.random.default_rng(6).integers(0, 60, (40, 30)).astype(dtype)
+@pytest.mark.parametrize("shape", [(20, 30), (40, 30), (130, 140)], ids=str)  # small ones take a way of their own
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", BFLOAT16, "uint8", "int32", "int64"], ids=str)
+def test_tables_in_every_layout(dtype, shape, monkeypatch):
+    table = np.random.default_rng(6).integers(0, 60, shape).astype(dtype)
     want = [function(table.astype(float)) for function, _ in MEASURES.values()]
     for level in fused_levels():
         use_level(monkeypatch, level)
@@ -312,6 +313,46 @@ def test_tables_in_every_layout(dtype, monkeypatch):
             with fx.num_threads(n):
                 for _, array in layouts(table):
                     assert [function(array) for function, _ in MEASURES.values()] == want
+
+
+@pytest.mark.parametrize("shape", [(1, 300_000), (300_000, 1), (3, 100_000), (700, 401), (263_000, 2)], ids=str)
+def test_large_tables_and_sparse_ones_have_the_same_bits(shape, monkeypatch):
+    """Of more than one block, whose rows are not whole; and given cell by cell."""
+    table = np.random.default_rng(7).random(shape)
+    cells = scipy.sparse.coo_array(table)
+    want = [function(table) for function, _ in MEASURES.values()]
+    for level in fused_levels():
+        use_level(monkeypatch, level)
+        for n in (1, 2, 3):
+            with fx.num_threads(n):
+                assert [function(table) for function, _ in MEASURES.values()] == want
+                assert [function(cells) for function, _ in MEASURES.values()] == want
+    assert [function(np.asfortranarray(table)) for function, _ in MEASURES.values()] == want
+    flat = table / table.sum()
+    assert want[0] == pytest.approx(-(flat * np.log(flat)).sum(), rel=1e-12)
+    for axis, value in ((1, want[1]), (0, want[2])):
+        known = flat.sum(axis=axis, keepdims=True)
+        assert value == pytest.approx((flat * np.log(known / flat)).sum(), rel=1e-9, abs=1e-13)
+
+
+def test_nan_in_any_block():
+    table = np.ones((2, 300_000))
+    for place in (0, 299_999, 599_999):
+        some = table.copy()
+        some.flat[place] = math.nan
+        for function, _ in MEASURES.values():
+            assert math.isnan(function(some))
+        some.flat[place - 1] = -1
+        with pytest.raises(ValueError, match=r"^table\[\d, \d+\] is -1.0"):
+            fx.joint_entropy(some)
+
+
+@pytest.mark.parametrize("scale", [2.0**-1074, 2.0**-1060, 2.0**-500, 2.0**900, 2.0**1018])
+def test_tables_at_the_ends_of_the_range(scale):
+    table = np.array([[3.0, 5.0, 0.0], [7.0, 1.0, 2.0]])
+    for function, _ in MEASURES.values():
+        assert function(table * scale) == function(table)
+        assert function(np.repeat(table, 500, 0) * scale) == function(np.repeat(table, 500, 0))
 
 
 @pytest.mark.parametrize("counts", [1, 3, 200])

@@ -184,24 +184,27 @@ class LabelPairs:
         tops: NDArray[np.uint64],
     ) -> None: ...
 
-def add_margins(
-    w: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    row_sums: NDArray[np.float64],
-    column_sums: NDArray[np.float64],
-) -> None: ...
-def table_terms(
-    which: int,
-    w: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    row_sums: NDArray[np.float64],
-    column_sums: NDArray[np.float64],
-    total: NDArray[np.float64],
-    out: NDArray[np.float64],
-    threads: int,
-) -> None: ...
+def table_extent(w: NDArray[np.float64]) -> tuple[float, int]: ...
+
+class TableSums:
+    def __init__(self, which: int, rows: int, columns: int, largest: float) -> None: ...
+    def add(
+        self,
+        w: NDArray[np.float64],
+        start: int,
+        rows: NDArray[np.int64] | None = None,
+        columns: NDArray[np.int64] | None = None,
+    ) -> None: ...
+    def add_terms(
+        self,
+        w: NDArray[np.float64],
+        start: int,
+        threads: int,
+        rows: NDArray[np.int64] | None = None,
+        columns: NDArray[np.int64] | None = None,
+        products: bool = False,
+    ) -> None: ...
+    def mean(self, empty: bool = False) -> float: ...
 
 weighed_size: int
 
@@ -239,7 +242,7 @@ class Picks:
 
 class Plain:
     def __init__(
-        self, ndarray: type, empty: Any, number: type, dtypes: tuple[np.dtype[Any], ...], most: int
+        self, ndarray: type, empty: Any, zeros: Any, number: type, dtypes: tuple[np.dtype[Any], ...], most: int
     ) -> None: ...
     def elements(
         self, function: int, x: Any, constants: tuple[float, float, float, float] | None = None
@@ -258,6 +261,7 @@ class Plain:
         gradient: bool,
     ) -> Any: ...
     def picks(self, x: Any, labels: Any, ignore_index: int, reduction: str) -> Any: ...
+    def information(self, which: int, table: Any, unit: float) -> float | None: ...
     def table(self, x: Any, y: Any, shape: tuple[int, int] | None) -> NDArray[np.int64] | None: ...
     def pairs(
         self, what: int, p: Any, q: Any, axis: Any, shares: bool, unit: float, reduction: str

@@ -12,6 +12,12 @@ cdef inline void two_sum(double a, double b, double *s, double *error) noexcept 
     s[0] = t
 
 
+cdef inline void add_to_pair(double *high, double *low, double x) noexcept nogil:
+    cdef double error
+    two_sum(high[0], x, high, &error)
+    low[0] += error
+
+
 cdef inline double reciprocal_rest(double m, double m_lo) noexcept nogil:
     """1 / (m + m_lo) - 1 / m rounded."""
     cdef double y = 1.0 / m, product = y * m, a, b, c, d

@@ -13,19 +13,19 @@ cdef class Plain:
 
     Parameters
     ----------
-    ndarray, empty, number
-        NumPy's ndarray, empty and float64.
+    ndarray, empty, zeros, number
+        NumPy's ndarray, empty, zeros and float64.
     dtypes
         NumPy's native dtypes float32, float16, float64, int32 and int64.
     most
         Elements that are done by one thread.
     """
 
-    cdef object ndarray, empty, number, float32, float16, float64, int32, int64
+    cdef object ndarray, empty, zeros, number, float32, float16, float64, int32, int64
     cdef Py_ssize_t most
 
-    def __init__(self, ndarray, empty, number, dtypes, Py_ssize_t most):
-        self.ndarray, self.empty, self.number = ndarray, empty, number
+    def __init__(self, ndarray, empty, zeros, number, dtypes, Py_ssize_t most):
+        self.ndarray, self.empty, self.zeros, self.number = ndarray, empty, zeros, number
         self.float32, self.float16, self.float64, self.int32, self.int64 = dtypes
         self.most = min(most, SEGMENT - 1)
 
@@ -371,7 +371,7 @@ cdef class Plain:
         return self.number(value) if job.row_weights == NULL else self.weighted(limbs, weight_limbs)
 
     def table(self, x, y, shape):
-        """The counts of pairs of labels, of a table with no more cells than one thread adds up."""
+        """The counts of few pairs of labels."""
         cdef int x_code = self.label_code_of(x, 0), y_code = self.label_code_of(y, 0)
         cdef LabelPairs pairs
         cdef Py_buffer view
@@ -384,26 +384,56 @@ cdef class Plain:
         if shape is None:
             with nogil:
                 largest_labels(&pairs.job, tops)
-            if max(tops[0], tops[1]) >= <uint64_t>self.most:
+            if max(tops[0], tops[1]) >= <uint64_t>DENSE_CELLS:
                 return None
             tops[0] += 1
             tops[1] += 1
         else:
             if type(shape) is not tuple or len(shape) != 2 or type(shape[0]) is not int or type(shape[1]) is not int:
                 return None
-            if not (0 < shape[0] <= self.most and 0 < shape[1] <= self.most):
+            if not (0 < shape[0] <= DENSE_CELLS and 0 < shape[1] <= DENSE_CELLS):
                 return None
             tops[0], tops[1] = shape
-        if tops[0] * tops[1] > <uint64_t>self.most:
+        if tops[0] * tops[1] > <uint64_t>DENSE_CELLS:
             return None
         pairs.job.limits[0], pairs.job.limits[1] = tops[0], tops[1]
-        out = self.empty((tops[0], tops[1]), self.int64)
+        out = self.zeros((tops[0], tops[1]), self.int64)  # large ones come from the system, cleared and in the cache
         PyObject_GetBuffer(out, &view, PyBUF_ND | PyBUF_WRITABLE)
         with nogil:
-            memset(view.buf, 0, view.len)
             counted = count_few(&pairs.job, <int64_t *>view.buf, tops)
         PyBuffer_Release(&view)
         return out if counted else None
+
+    def information(self, int which, table, double unit):
+        """A measure of a small table, as `TableSums` numbers them, in units of so many nats."""
+        cdef double w[CELLS]
+        cdef double largest = 0.0
+        cdef int kind = self.kind_of(table), code = self.label_code_of(table, 0)
+        cdef Py_buffer view
+        cdef Py_ssize_t count, i
+        cdef const char *p
+        cdef uint64_t control
+        cdef TableSums sums
+        if (kind < 0 and code < 0) or not 0 < table.size <= CELLS or table.ndim != 2:
+            return None
+        sums = TableSums.__new__(TableSums)
+        PyObject_GetBuffer(table, &view, PyBUF_STRIDED_RO)
+        count = view.shape[0] * view.shape[1]
+        control = fx_fp_enter()
+        for i in range(count):
+            p = <const char *>view.buf + i // view.shape[1] * view.strides[0] + i % view.shape[1] * view.strides[1]
+            w[i] = load_one(p, kind) if kind >= 0 else <double><int64_t>read_label(p, code)
+        fx_fp_leave(control)
+        rows, columns = view.shape[0], view.shape[1]
+        PyBuffer_Release(&view)
+        if extent_of(w, count, &largest) >= 0 or not largest > 0.0:
+            return None
+        sums.set_up(which, rows, columns, largest)
+        with nogil:
+            sums.add_block(w, count, 0, NULL, NULL)
+            sums.settle()
+            sums.do_piece(w, NULL, NULL, 0, 0, count, False, sums.terms)
+        return sums.mean() / unit
 
     def pairs(self, int what, p, q, axis, bint shares, double unit, reduction):
         """A measure of the rows of two arrays, one of the bits of `Pairs.run`; without q the entropy of p's."""

@@ -3,6 +3,7 @@
 cdef enum:
     PLAIN_ROWS = 512       # losses that wait on the stack for their exact sum
     PLAIN_PAIRS = 128      # pairs of rows, of all statistics
+    DENSE_CELLS = 1 << 24  # of a contingency table, as _passes/contingency.py has it
 
 # what becomes of row results
 cdef enum Reduction:

@@ -51,11 +51,11 @@ cdef void weigh_elements(const double *x, const double *b, Py_ssize_t n, Weighed
             continue
         two_sum(x[j], -out.top, &d, &d_lo)
         if d > -0.5:
-            add_to_pair(pair, b[j])
-            add_to_pair(pair, b[j] * expm1_(d))
+            add_to_pair(&pair[0], &pair[1], b[j])
+            add_to_pair(&pair[0], &pair[1], b[j] * expm1_(d))
         elif d > -2000.0:  # no weight makes up for more
             p = exp_reduced(d, d_lo, &e)
-            add_to_pair(pair, scaled(b[j] * p, e))
+            add_to_pair(&pair[0], &pair[1], scaled(b[j] * p, e))
     out.hi, out.lo = pair[0], pair[1]
 
 
@@ -154,7 +154,7 @@ cdef inline bint weigh_vectors(const double *x, const double *b, Py_ssize_t n, W
         vd_store(end + WEIGHED_LANES + i * FX_VD, lo[i])
     pair[0] = pair[1] = 0.0
     for k in range(WEIGHED_LANES):
-        add_to_pair(pair, end[k])
+        add_to_pair(&pair[0], &pair[1], end[k])
         pair[1] += end[WEIGHED_LANES + k]
     out.hi, out.lo = pair[0], pair[1]
     return True
@@ -179,12 +179,12 @@ cdef void merge_weighed(Weighed *a, const Weighed *b) noexcept nogil:
         factor = exp_(a.top - b.top)
         a.top = b.top
         pair[0], pair[1] = a.hi * factor, a.lo * factor
-        add_to_pair(pair, b.hi)
+        add_to_pair(&pair[0], &pair[1], b.hi)
         pair[1] += b.lo
     else:
         factor = exp_(b.top - a.top)
         pair[0], pair[1] = a.hi, a.lo
-        add_to_pair(pair, b.hi * factor)
+        add_to_pair(&pair[0], &pair[1], b.hi * factor)
         pair[1] += b.lo * factor
     a.hi, a.lo = pair[0], pair[1]
 

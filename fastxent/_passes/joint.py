@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from math import isfinite, nan
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastxent._arrays import BF16, Logits, as_logits
 from fastxent._dispatch import kernels
-from fastxent._exact import SCALE, ExactSum, quotient
+from fastxent._passes.plain import plain
 from fastxent._threads import default_floats, taking
 
 BLOCK_CELLS = 1 << 18
 FEW_CELLS = 1 << 10  # of which it is not looked whether most are 0
+SERIAL_CELLS = 1 << 14
 MOST_COUNTS = 1 << 31
 
 # terms of the kernels (_kernels/tables.pxi)
-JOINT, GIVEN_ROW, GIVEN_COLUMN, MUTUAL, PRODUCT = range(5)
+JOINT, GIVEN_ROW, GIVEN_COLUMN, MUTUAL = range(4)
 
 Places = NDArray[np.int64]
 
@@ -45,18 +44,52 @@ def log_of(x: float) -> float:
     return float(out[0])
 
 
-@dataclass(frozen=True)
 class Table:
-    """Entries up to scale: an array of two dimensions, or the rows, columns and values of those that are not 0."""
+    """Entries up to scale: an array of two dimensions, or the rows, columns and values of those that are not 0.
 
-    shape: tuple[int, int]
-    dense: Logits | None
-    rows: Places | None = None
-    columns: Places | None = None
-    values: NDArray[Any] | None = None
+    Attributes
+    ----------
+    largest
+        Of the entries; NaN where one is, 0 where there is none.
 
-    def blocks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    Raises
+    ------
+    ValueError
+        For a negative or infinite entry, naming its place.
+    """
+
+    __slots__ = ("columns", "dense", "largest", "rows", "shape", "single", "values")
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dense: Logits | None,
+        rows: Places | None = None,
+        columns: Places | None = None,
+        values: NDArray[Any] | None = None,
+        name: str = "table",
+    ) -> None:
+        self.shape = shape
+        self.dense = dense
+        self.rows, self.columns, self.values = rows, columns, values
+        self.single: list[tuple[int, NDArray[np.float64]]] | None = None  # the block, where there is one
+        self.largest = 0.0
+        for start, some in self.blocks():
+            top, bad = kernels.table_extent(some)
+            if bad >= 0:
+                self._refuse(name, start + bad, some[bad])
+            if top > self.largest or top != top:  # and nothing is above NaN
+                self.largest = top
+
+    def _refuse(self, name: str, number: int, value: float) -> NoReturn:
+        row, column = (int(place[0]) for place in self.places(number, 1))
+        raise ValueError(f"{name}[{row}, {column}] is {value}; probabilities and counts are finite and not negative")
+
+    def blocks(self) -> Iterable[tuple[int, NDArray[np.float64]]]:
         """Values, block by block in C order, and the number of the first."""
+        return self.single if self.single is not None else self._blocks()
+
+    def _blocks(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         array = self.values if self.dense is None else self.dense.array
         assert array is not None
         flat = array.reshape(-1) if array.flags.c_contiguous else array.flat  # `flat` copies, and takes its time
@@ -65,43 +98,56 @@ class Table:
             if self.dense is not None and self.dense.kind == BF16:
                 # the upper half of a float32
                 block = (block.astype(np.uint32) << 16).view(np.float32)
-            yield start, block.astype(np.float64, copy=False)
+            if block.dtype != np.float64 or not block.flags.aligned:
+                with default_floats():
+                    block = block.astype(np.float64)
+            if array.size <= BLOCK_CELLS:
+                self.single = [(start, block)]
+            yield start, block
 
-    def span(self, start: int, count: int) -> tuple[Places, Places]:
+    def places(self, start: int, count: int) -> tuple[Places, Places]:
         """The rows and columns of so many values from one on."""
         if self.rows is not None and self.columns is not None:
             return self.rows[start : start + count], self.columns[start : start + count]
-        width = self.shape[1]
-        first, skipped = divmod(start, width)
-        rows = np.arange(first, (start + count - 1) // width + 1)
-        some = slice(skipped, skipped + count)
-        return np.repeat(rows, width)[some], np.tile(np.arange(width), len(rows))[some]
-
-    def places(self, numbers: Places) -> tuple[Places, Places]:
-        """The rows and columns of the values with these numbers."""
-        if self.rows is None or self.columns is None:
-            return np.divmod(numbers, self.shape[1])
-        return self.rows[numbers], self.columns[numbers]
+        return np.divmod(np.arange(start, start + count), self.shape[1])
 
 
 def of_array(array: NDArray[Any]) -> Table:
-    """The table of an array that needs no check."""
+    """The table of an array."""
     return Table((array.shape[0], array.shape[1]), as_logits(array, "table"))
 
 
-def of_cells(rows: Places, columns: Places, values: NDArray[Any], sparse: bool = False) -> Table:
+def of_cells(
+    shape: tuple[int, int],
+    rows: Places,
+    columns: Places,
+    values: NDArray[Any],
+    name: str = "table",
+    sparse: bool = False,
+) -> Table:
     """The table with these values, and 0 elsewhere. Rows and columns without a value are left out.
 
     A small one becomes dense, unless it is to be `sparse`: what the other cells add to the mutual information is a
     difference else, right to 1e-32 only.
     """
-    some_rows, rows = np.unique(rows, return_inverse=True)
-    some_columns, columns = np.unique(columns, return_inverse=True)
-    if not sparse and len(some_rows) * len(some_columns) <= BLOCK_CELLS:
-        dense = np.zeros((len(some_rows), len(some_columns)), values.dtype)
+    Table(shape, None, rows, columns, values, name)  # refuses by the places that the caller knows
+    (height, rows), (width, columns) = _numbered(rows, shape[0]), _numbered(columns, shape[1])
+    if not sparse and height * width <= BLOCK_CELLS:
+        dense = np.zeros((height, width), values.dtype)
         dense[rows, columns] = values
         return of_array(dense)
-    return Table((len(some_rows), len(some_columns)), None, rows, columns, values)
+    return Table((height, width), None, rows, columns, values)
+
+
+def _numbered(places: Places, size: int) -> tuple[int, Places]:
+    """How many different places there are, and the number of each among them."""
+    if size <= FEW_CELLS + 8 * len(places):
+        there = np.zeros(size, bool)
+        there[places] = True
+        numbers = np.cumsum(there) - 1
+        return int(np.count_nonzero(there)), numbers[places]
+    some, numbers = np.unique(places, return_inverse=True)
+    return len(some), numbers
 
 
 def as_table(table: Any, name: str = "table") -> Table:
@@ -122,138 +168,59 @@ def as_table(table: Any, name: str = "table") -> Table:
         as_logits(cells.data, name)
         rows, columns = (np.asarray(index, np.int64) for index in (cells.row, cells.col))
         order = np.lexsort((columns, rows))
-        rows, columns, values = rows[order], columns[order], cells.data[order]
-        _check(Table(table.shape, None, rows, columns, values), name)
-        return of_cells(rows, columns, values)
+        return of_cells(table.shape, rows[order], columns[order], cells.data[order], name)
     dense = as_logits(table, name)
     shape = dense.array.shape
     if len(shape) != 2:
         raise _not_two_dimensional(name, shape)
-    made = Table((shape[0], shape[1]), dense)
-    _check(made, name)
-    counts = dense.array
-    if counts.dtype.kind in "uib" and counts.size > FEW_CELLS and 8 * np.count_nonzero(counts) <= counts.size:
-        # a cell of 0 whose row and column have some of n counts is at least 1/n^2 of information, of which a difference
-        # keeps 13 digits
-        if counts.sum(dtype=np.float64) <= MOST_COUNTS:
-            rows, columns = np.nonzero(counts)
-            return of_cells(rows, columns, counts[rows, columns], sparse=True)
-    return made
+    counted = _mostly_empty(dense.array) if dense.array.size > FEW_CELLS and dense.array.dtype.kind in "uib" else None
+    return Table((shape[0], shape[1]), dense, name=name) if counted is None else of_cells(shape, *counted, name, True)
+
+
+def _mostly_empty(counts: NDArray[Any]) -> tuple[Places, Places, NDArray[Any]] | None:
+    """Rows, columns and counts of the cells that are not 0, where these are few.
+
+    A cell of 0 whose row and column have some of n counts is at least 1/n^2 of information, of which a difference keeps
+    13 digits.
+    """
+    if 8 * np.count_nonzero(counts) > counts.size:
+        return None
+    rows, columns = np.divmod(np.flatnonzero(np.not_equal(counts, 0, order="C")), counts.shape[1])
+    values = counts[rows, columns]
+    return (rows, columns, values) if values.sum(dtype=np.float64) <= MOST_COUNTS else None
 
 
 def _not_two_dimensional(name: str, shape: tuple[int, ...]) -> ValueError:
     return ValueError(f"{name} has shape {shape}; it must be of 2 dimensions, X along axis 0, Y along axis 1")
 
 
-def _check(table: Table, name: str) -> None:
-    for start, values in table.blocks():
-        if values.min() >= 0 and values.max() < np.inf:
-            continue
-        bad = (values < 0) | np.isinf(values)
-        if bad.any():
-            i = int(np.argmax(bad))
-            row, column = (int(place[0]) for place in table.places(np.array([start + i])))
-            raise ValueError(
-                f"{name}[{row}, {column}] is {values[i]}; probabilities and counts are finite and not negative"
-            )
-
-
-class _Sums:
-    """The sums of a table scaled to entries below 1: those of rows and columns as pairs of doubles, the total exactly.
-
-    Attributes
-    ----------
-    exponent
-        Of the scale; None where a value is NaN or all are 0.
-    """
-
-    def __init__(self, which: int, table: Table) -> None:
-        self.exponent: int | None = None
-        self.rows, self.columns = (np.zeros((n, 2)) for n in table.shape)
-        self.total = ExactSum()
-        largest = 0.0
-        for _, values in table.blocks():
-            largest = float(np.maximum(largest, values.max()))  # lets a NaN through
-        if not largest > 0:
-            return
-        self.exponent = int(np.frexp(largest)[1])
-        for start, values in table.blocks():
-            values = self._scaled(values)
-            if which != JOINT:
-                rows, columns = table.span(start, len(values))
-                kernels.add_margins(values, rows, columns, self.rows, self.columns)
-            self.total.add(values)
-        high = self.total.value()
-        self.total.settle()
-        numerator, denominator = high.as_integer_ratio()
-        rest = self.total.total - numerator * ((1 << SCALE) // denominator)
-        self.pair = np.array([high, quotient(rest, 1 << SCALE)])
-
-    def terms(self, which: int, table: Table) -> int:
-        """The exact sum of the terms as the kernels give them, an integer as the total is one."""
-        assert self.exponent is not None
-        total = ExactSum()
-        for start, values in table.blocks():
-            w = self._scaled(values)
-            if which > GIVEN_COLUMN:
-                total.add(self._each(which, w, *table.span(start, len(w))))
-            else:
-                total.add(self._entropy(which, w, start, table))
-        total.settle()
-        return total.total
-
-    def _scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert self.exponent is not None
-        if -1000 < self.exponent < 1000:
-            return values * 2.0**-self.exponent  # a tenth of what ldexp takes
-        return np.ldexp(values, -self.exponent)
-
-    def _entropy(self, which: int, w: NDArray[np.float64], start: int, table: Table) -> NDArray[np.float64]:
-        """w log(t / w), side by side; each by itself where nearly all of t is in one cell, or nearly nothing."""
-        whole: Any = self.pair[0]
-        if which != JOINT:
-            rows, columns = table.span(start, len(w))
-            whole = self.rows[rows, 0] if which == GIVEN_ROW else self.columns[columns, 0]
-            whole[w == 0.0] = 1.0
-        share = w / whole
-        share[share == 0.0] = 0.25  # of 0 it is 0; a share that underflows is nothing beside the others
-        out = np.empty(len(w))
-        kernels.elementary_vectors("log", share, out)
-        out *= -w
-        odd = ((share > 0.49) | (share < 1e-300)).nonzero()[0]
-        if odd.size:
-            out[odd] = self._each(which, w[odd], *table.places(start + odd))
-        return out
-
-    def _each(self, which: int, w: NDArray[np.float64], rows: Places, columns: Places) -> NDArray[np.float64]:
-        out = np.empty(len(w))
-        with taking() as threads:
-            kernels.table_terms(which, w, rows, columns, self.rows, self.columns, self.pair, out, threads)
-        return out
-
-
-@default_floats()
 def _mean(which: int, table: Table) -> float:
-    sums = _Sums(which, table)
-    if sums.exponent is None:
+    if not table.largest > 0:
         return nan
-    terms = sums.terms(which, table)
-    if which == MUTUAL and table.dense is None:
-        # the cells that are 0: the products of their marginals, all of which add up to the total
-        assert table.values is not None
-        if np.count_nonzero(table.values) < table.shape[0] * table.shape[1]:
-            terms += max(0, sums.total.total - sums.terms(PRODUCT, table))
-    return quotient(terms, sums.total.total)
+    sums = kernels.TableSums(which, *table.shape, table.largest)
+    # the cells that are 0: the products of their marginals
+    empty = (
+        which == MUTUAL and table.values is not None
+        and np.count_nonzero(table.values) < table.shape[0] * table.shape[1]
+    )  # fmt: skip
+    for start, some in table.blocks():
+        sums.add(some, start, *_given(table, start, some))
+    for start, some in table.blocks():
+        with taking(None if len(some) > SERIAL_CELLS else 1) as threads:
+            sums.add_terms(some, start, threads, *_given(table, start, some), empty)
+    return float(sums.mean(empty))
 
 
-def joint(table: Table) -> float:
-    """H(X, Y) in nats."""
-    return _mean(JOINT, table)
+def _given(table: Table, start: int, some: NDArray[Any]) -> tuple[Places | None, Places | None]:
+    """The places of a block, where they do not follow from its start."""
+    return (None, None) if table.rows is None else table.places(start, len(some))
 
 
-def conditional(table: Table, given: int) -> float:
-    """H(Y|X) in nats for the axis 0, H(X|Y) for 1."""
-    return _mean(GIVEN_COLUMN if operator.index(given) else GIVEN_ROW, table)
+def information(which: int, table: Any, base: float | None) -> float:
+    """A measure of a table that nobody has checked: H(X, Y), H(Y|X), H(X|Y) or I(X; Y)."""
+    log_base = as_log_base(base)
+    found: float | None = plain.information(which, table, log_base)
+    return _mean(which, as_table(table)) / log_base if found is None else found
 
 
 def mutual(table: Table) -> float:

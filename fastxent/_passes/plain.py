@@ -31,7 +31,7 @@ OTHER, NUMBERS, SCORES, LABELS, GOAL, FLAGS, WEIGHTS = "-nslgfw"
 
 def of_level(level: ModuleType) -> Any:
     """The plain calls of a level's kernels."""
-    return level.Plain(np.ndarray, np.empty, np.float64, (FLOAT32, FLOAT16, FLOAT64, INT32, INT64), MOST)
+    return level.Plain(np.ndarray, np.empty, np.zeros, np.float64, (FLOAT32, FLOAT16, FLOAT64, INT32, INT64), MOST)
 
 
 plain = of_level(kernels)
