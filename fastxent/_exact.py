@@ -34,17 +34,17 @@ class ExactSum:
     1.0
     """
 
-    __slots__ = ("_limbs", "_touched", "nan", "negative", "positive", "total")
+    __slots__ = ("_limbs", "nan", "negative", "positive", "total")
 
     def __init__(self) -> None:
-        self._limbs: NDArray[np.int64] = np.zeros(kernels.exact_size, np.int64)
-        self._touched = False  # whether the limbs may hold what `total` does not
+        self._limbs: NDArray[np.int64] | None = None  # what `total` does not hold yet
         self.total = 0
         self.positive = self.negative = self.nan = 0
 
     def add(self, values: NDArray[Any]) -> None:
         """Add contiguous float32 or float64 values."""
-        self._touched = True
+        if self._limbs is None:
+            self._limbs = np.zeros(kernels.exact_size, np.int64)
         kernels.add_exact(self._limbs, values)
 
     def add_limbs(self, limbs: NDArray[np.int64]) -> None:
@@ -58,10 +58,9 @@ class ExactSum:
 
     def settle(self) -> None:
         """Bring what was added into the integer `total` and the counts."""
-        if self._touched:
+        if self._limbs is not None:
             self.add_limbs(self._limbs)
-            self._limbs[:] = 0
-            self._touched = False
+            self._limbs = None
 
     def take(self, other: ExactSum) -> None:
         """Add a settled sum."""
@@ -75,6 +74,12 @@ class ExactSum:
         self.settle()
         other.settle()
         self.take(other)
+
+    @property
+    def finite(self) -> bool:
+        """Whether nothing but finite values was added."""
+        self.settle()
+        return not (self.positive or self.negative or self.nan)
 
     def special(self) -> float | None:
         """Infinity or NaN where the sum is not finite, else None."""
@@ -96,7 +101,7 @@ class ExactSum:
 
     def mean(self, weight: int | Fraction) -> float:
         """The sum over `weight`, rounded once; as IEEE division for a weight of 0."""
-        if self._touched and type(weight) is int and 0 < weight < 1 << 32:
+        if self._limbs is not None and type(weight) is int and 0 < weight < 1 << 32:
             if not (self.total or self.positive or self.negative or self.nan):
                 # all is in the limbs, and a small call need not make an integer of them
                 mean: float = kernels.exact_mean(self._limbs, weight)
@@ -173,21 +178,24 @@ class ExactSums:
     A block is added to a table of its own, and a new table made of both, so that an interrupt changes neither.
     """
 
-    __slots__ = ("_limbs", "_sums")
+    __slots__ = ("_found", "_limbs", "_sums")
 
     def __init__(self, n: int) -> None:
         self._limbs: NDArray[np.int64] = np.zeros((n, kernels.exact_size), np.int64)
         self._sums = [ExactSum() for _ in range(n)]
+        self._found: list[ExactSum] | None = None  # the sums of both
 
     def __len__(self) -> int:
         return len(self._sums)
 
     def add(self, place: int, values: NDArray[np.float64]) -> None:
         """Add contiguous values to one sum."""
+        self._found = None
         kernels.add_exact(self._limbs[place], values)
 
     def add_products(self, place: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         """Add the exact products of values to one sum."""
+        self._found = None
         kernels.add_exact_products(self._limbs[place], x, y)
 
     def merged(self, other: ExactSums) -> ExactSums:
@@ -201,10 +209,24 @@ class ExactSums:
 
     def __getitem__(self, place: int) -> ExactSum:
         """The sum at a place."""
-        total = ExactSum()
-        total.take(self._sums[place])
-        total.add_limbs(self._limbs[place])
-        return total
+        if self._found is None:
+            self._found = self._all()
+        return self._found[place]
+
+    def _all(self) -> list[ExactSum]:
+        both = [ExactSum() for _ in self._sums]
+        for total, before, (positive, negative, nan_) in zip(
+            both, self._sums, self._limbs[:, -3:].tolist(), strict=True
+        ):
+            total.take(before)
+            total.positive += positive
+            total.negative += negative
+            total.nan += nan_
+        numbers = self._limbs[:, :-3]
+        where = numbers.nonzero()  # few
+        for place, i, number in zip(*(x.tolist() for x in where), numbers[where].tolist(), strict=True):
+            both[place].total += number << (LIMB_BITS * i)
+        return both
 
     def state(self) -> list[list[str | int]]:
         """JSON-able."""

@@ -22,6 +22,7 @@ from fastxent._exact import LIMB_BITS, SCALE, ExactSum
 SPECIAL = 3  # behind a sum's limbs: counts of inf, -inf and NaN
 CARRY_AT = 1 << 29  # additions of 2^32 at most, which 64 bits hold
 MOST_LIMBS = 80
+_HALF = 1 << (LIMB_BITS - 1)
 
 
 @dataclass(frozen=True)
@@ -131,17 +132,24 @@ class Keyed:
 
         The shift is at most SCALE, so that 1 is a multiple of the unit, whatever the sums are.
         """
-        part = _carried(self.part())
+        part = self.part()
         digits = part.sums[:, which, : part.limbs]
-        top = digits.shape[1] - 1
-        # the carried digits but the last are 32 bits each, so that they are the bytes of a number
-        low = digits[:, :top].astype("<u4").tobytes()
-        size, shift = 4 * top, LIMB_BITS * part.first
+        # the halves of the digits, the upper ones made positive, are the bytes of two numbers
+        low = digits.astype("<u4").tobytes()
+        high = ((digits >> LIMB_BITS) + _HALF).astype("<u4").tobytes()
+        size, shift = 4 * part.limbs, LIMB_BITS * part.first
+        halves = _HALF * (((1 << 8 * size) - 1) // ((1 << LIMB_BITS) - 1))  # one in each digit
         more = max(0, shift - SCALE)
         odd: list[bool] = part.sums[:, which, part.limbs :].any(axis=1).tolist()  # type: ignore[assignment, union-attr, unused-ignore]
         whole_ = [
-            None if special else (int.from_bytes(low[i * size : (i + 1) * size], "little") + (high << 8 * size)) << more
-            for i, (high, special) in enumerate(zip(digits[:, top].tolist(), odd, strict=True))
+            None
+            if special
+            else (
+                int.from_bytes(low[i : i + size], "little")
+                + (int.from_bytes(high[i : i + size], "little") - halves << LIMB_BITS)
+            )
+            << more
+            for i, special in zip(range(0, len(low), size), odd, strict=True)
         ]
         return whole_, shift - more
 
@@ -210,12 +218,14 @@ def distinct(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], NDArr
             rows = np.bincount(codes)
             return np.flatnonzero(rows) + low, codes, rows
         if high - low < 4 * keys.size:  # no sorting
-            there = np.bincount(keys - low) > 0
-            unique = np.flatnonzero(there) + low
-            codes = (np.cumsum(there) - 1)[keys - low]
-        else:
-            unique, codes = np.unique(keys, return_inverse=True)
-            codes = codes.astype(np.int64, copy=False)
+            places = keys - low
+            rows = np.bincount(places)
+            there = rows.nonzero()[0]
+            codes = np.empty(rows.size, np.int64)
+            codes[there] = np.arange(there.size)
+            return there + low, codes[places], rows[there]
+        unique, codes = np.unique(keys, return_inverse=True)
+        codes = codes.astype(np.int64, copy=False)
     else:
         # rows of one document lie together: sort the heads of the runs alone
         change = np.flatnonzero(keys[1:] != keys[:-1]) + 1

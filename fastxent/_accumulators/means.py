@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._accumulators.quotients import mean_error
 from fastxent._accumulators.state import keys_of, whole
-from fastxent._exact import ExactSums, to_float
+from fastxent._exact import SCALE, ExactSums, quotient, to_float
 
 Columns = Mapping[str, NDArray[np.float64]]
 
@@ -91,7 +92,10 @@ class Means:
 
     def mean(self, name: str) -> float:
         """The mean of a column, rounded once; NaN where there is no row."""
-        return self._sums[self._places[name]].mean(self.weight()) if self.n else nan
+        if not self.n:
+            return nan
+        one = self._sums[self._places[name]]
+        return one.over(self._sums[self._places["weight"]]) if self.weighted else one.mean(self.n)
 
     def exact_mean(self, name: str) -> Fraction:
         """The exact mean of a column of finite values; 0 where there is no row."""
@@ -100,29 +104,48 @@ class Means:
 
     def ratio(self, x: str, y: str) -> float:
         """The sum of one column over that of another, finite one, rounded once; as IEEE division for a sum of 0."""
-        return self._sums[self._places[x]].mean(self._sums[self._places[y]].fraction())
+        return self._sums[self._places[x]].over(self._sums[self._places[y]])
+
+    def difference(self, x: str, y: str) -> float:
+        """The mean of one column less that of another, of finite values, rounded once; there are rows."""
+        difference = self._sums[self._places[x]].total - self._sums[self._places[y]].total
+        return quotient(difference, self._unit_weight())
 
     def stderr(self, name: str) -> float:
         """The error of a mean, for independent rows; NaN below two rows and where a value is not finite."""
         variance = self.covariance(name, name)
-        return nan if variance is None else sqrt(to_float(max(Fraction(0), variance)))
+        return nan if variance is None else sqrt(quotient(max(0, variance[0]), variance[1]))
 
-    def covariance(self, x: str, y: str) -> Fraction | None:
-        """The covariance of two means, for independent rows; None below two rows and where a value is not finite."""
+    def share_error(self, name: str) -> float:
+        """The error of the mean of a column of hits, 1, and misses, 0: binomial without weights."""
+        if self.weighted:
+            return self.stderr(name)
+        total = self._sums[self._places[name]].total
+        return mean_error(self.n, total, total, 1 << SCALE)  # the square of a hit is the hit
+
+    def _unit_weight(self) -> int:
+        """`weight` in the unit of the sums."""
+        return self._sums[self._places["weight"]].total if self.weighted else self.n << SCALE
+
+    def covariance(self, x: str, y: str) -> tuple[int, int] | None:
+        """The covariance of two means, for independent rows; None below two rows and where a value is not finite.
+
+        A numerator and the denominator, which is the same for any two columns.
+        """
         keys: list[Any] = [x, y, (x, y)]
         if self.weighted:
             keys += [("weight", x), ("weight", y), ("weight", "weight")]
         sums = [self._sums[self._places[key]] for key in keys]
-        n, total = self.n, self.weight()
-        if n < 2 or any(one.special() is not None for one in sums):
+        n, total = self.n, self._unit_weight()
+        if n < 2 or not all([one.finite for one in sums]):
             return None
-        sum_x, sum_y, products, *weighted = (one.fraction() for one in sums)
+        # integers over 2^SCALE, as the total is
+        sum_x, sum_y, products, *weighted = (one.total for one in sums)
         if not weighted:
-            return (products - sum_x * sum_y / n) / (n * (n - 1))
+            return (products * n << SCALE) - sum_x * sum_y, n * n * (n - 1) << 2 * SCALE
         with_x, with_y, squares = weighted
-        mean_x, mean_y = sum_x / total, sum_y / total
-        deviations = products - mean_x * with_y - mean_y * with_x + mean_x * mean_y * squares
-        return deviations * n / ((n - 1) * total * total)
+        deviations = (products * total - sum_x * with_y - sum_y * with_x) * total + sum_x * sum_y * squares
+        return deviations * n << SCALE, (n - 1) * total**4
 
     def state(self) -> dict[str, Any]:
         """JSON-able."""

@@ -121,12 +121,13 @@ class Quantiles:
         """Several quantiles; NaN where there is no value."""
         if not self.count:
             return [nan] * len(fractions)
-        positions = [Fraction(fraction) * (self.count - 1) for fraction in fractions]
-        places = [int(position) for position in positions]
-        found = self._order([*places, *(min(place + 1, self.count - 1) for place in places)])
+        last = self.count - 1
+        ratios = [fraction.as_integer_ratio() for fraction in fractions]
+        places = [last * numerator // denominator for numerator, denominator in ratios]
+        found = self._order([*places, *(min(place + 1, last) for place in places)])
         out = []
-        for position, place, a, b in zip(positions, places, found[: len(places)], found[len(places) :], strict=True):
-            part = float(position - place)
+        for (numerator, denominator), a, b in zip(ratios, found[: len(places)], found[len(places) :], strict=True):
+            part = last * numerator % denominator / denominator
             # not a (1 - part) + b part, which leaves equal values; and infinity times 0 is NaN
             out.append(a if part == 0.0 or a == b or (a == -inf and b < inf) else a + part * (b - a))
         return out
@@ -134,8 +135,8 @@ class Quantiles:
     def _order(self, places: list[int]) -> list[float]:
         """The order statistics at places from 0 on."""
         if self.exact:
-            values = self._sorted()
-            return [float(values[place]) for place in places]
+            in_order: list[float] = self._sorted()[places].tolist()
+            return in_order
         bins = np.searchsorted(np.cumsum(self._table()), places, side="right").tolist()
         return [
             self._smallest

@@ -15,7 +15,7 @@ from fastxent._accumulators.keyed import Keyed
 from fastxent._accumulators.means import Means
 from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import exp, exps
-from fastxent._exact import SCALE, to_float
+from fastxent._exact import SCALE, quotient, to_float
 from fastxent._scoring.compared import EDGES, PairLayout
 from fastxent._version import __version__
 from fastxent.comparison_results import Apart, Bucket, ComparedGroups, Comparison
@@ -96,19 +96,23 @@ def _labelled(means: Means, delta_p: Any) -> dict[str, Any]:
     loss, base = means.mean("loss"), means.mean("loss_base")
     error, base_error = means.stderr("loss"), means.stderr("loss_base")
     ppl, ppl_base = exp(loss), exp(base)
-    both = means.covariance("loss", "loss_base")
     # exact, for models that differ little would leave nothing of sums that were rounded before
     difference, ratio_error, correlation, difference_error = loss - base, nan, nan, nan
     if -inf < difference < inf:
-        difference = to_float(means.exact_mean("loss") - means.exact_mean("loss_base"))
-    own, own_base = means.covariance("loss", "loss"), means.covariance("loss_base", "loss_base")
-    if both is not None and own is not None and own_base is not None:
-        ratio_error = sqrt(to_float(max(Fraction(0), own + own_base - 2 * both)))
+        difference = means.difference("loss", "loss_base")
+    of_both, of_own, of_base = (
+        means.covariance(*pair) for pair in (("loss", "loss_base"), ("loss", "loss"), ("loss_base", "loss_base"))
+    )
+    if of_both is not None and of_own is not None and of_base is not None:
+        (both, unit), (own, _), (own_base, _) = of_both, of_own, of_base
+        ratio_error = sqrt(quotient(max(0, own + own_base - 2 * both), unit))
         if error > 0.0 and base_error > 0.0:
-            correlation = max(-1.0, min(1.0, to_float(both) / (error * base_error)))
+            correlation = max(-1.0, min(1.0, quotient(both, unit) / (error * base_error)))
         if ppl < inf and ppl_base < inf:
-            p, q = Fraction(ppl), Fraction(ppl_base)
-            difference_error = sqrt(to_float(max(Fraction(0), p * p * own + q * q * own_base - 2 * p * q * both)))
+            (p, over_p), (q, over_q) = ppl.as_integer_ratio(), ppl_base.as_integer_ratio()
+            p, q = p * over_q, q * over_p
+            squares = p * p * own + q * q * own_base - 2 * p * q * both
+            difference_error = sqrt(quotient(max(0, squares), unit * (over_p * over_q) ** 2))
     ratio = exp(difference)
     square, square_error = means.mean("delta_p_squared"), means.stderr("delta_p_squared")
     rms = sqrt(square)

@@ -6,6 +6,7 @@ its counts are exact however many rows there are, and no order of merging change
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf, ldexp
 
 import numpy as np
@@ -22,9 +23,10 @@ EDGES = (
     ldexp(1.0, LAST),
     inf,
 )
+_INNER = np.array(EDGES[1:-1])
 
 
 def histogram(losses: Quantiles) -> Histogram:
     """Counts of losses from each edge to below the next; the last bin has the infinite ones."""
-    below = losses.histogram(np.array(EDGES[1:-1]))
-    return Histogram(EDGES, tuple(np.diff(below, prepend=0, append=losses.count).tolist()))
+    below = [0, *losses.histogram(_INNER).tolist(), losses.count]
+    return Histogram(EDGES, tuple(b - a for a, b in pairwise(below)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from math import nan, sqrt
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastxent._accumulators.keyed import Keyed
 from fastxent._accumulators.means import Means
 from fastxent._accumulators.quotients import cluster_error, mean_error, quotients, weighted_error
 from fastxent._counts import entropy, exp, exps, mutual_information
-from fastxent._exact import SCALE, to_float
+from fastxent._exact import SCALE, quotient, to_float
 from fastxent._scoring.histogram import histogram
 from fastxent._scoring.parts import GROUP_MEANS, GROUP_SUMS, Layout, hits_of
 from fastxent._version import __version__
@@ -82,10 +82,10 @@ def summary(
         label_entropy=label_entropy,
         explained=1.0 - loss / label_entropy if label_entropy > 0.0 else nan,
         accuracy=means.mean("accuracy"),
-        accuracy_stderr=_share_error(means, "accuracy"),
+        accuracy_stderr=means.share_error("accuracy"),
         accuracy_cluster_stderr=cluster_errors["accuracy"],
         topk={k: means.mean(f"top{k}") for k in topk},
-        topk_stderr={k: _share_error(means, f"top{k}") for k in topk},
+        topk_stderr={k: means.share_error(f"top{k}") for k in topk},
         mean_rank=means.mean("rank"),
         mean_reciprocal_rank=means.mean("reciprocal_rank"),
         entropy=means.mean("entropy"),
@@ -112,34 +112,31 @@ def summary(
     )
 
 
-def _share_error(means: Means, name: str) -> float:
-    """The error of a share: binomial without weights."""
-    if means.weighted:
-        return means.stderr(name)
-    share, n = means.exact_mean(name), means.n
-    return sqrt(to_float(share * (1 - share) / (n - 1))) if n > 1 else nan
-
-
 def calibration(table: Keyed, bins: int, weighted: bool) -> tuple[tuple[Bin, ...], float, float]:
     """The reliability table; ECE (sum over the bins of abs(hits - sum of confidences), over the rows); largest gap."""
     keys, counts = table.counts()
-    confidences = [one.fraction() for one in table.sums(0)]
+    found, shift = table.totals(0)
+    confidences = [one or 0 for one in found]
     if weighted:
-        hits, weights = ([one.fraction() for one in table.sums(i)] for i in (1, 2))
+        hits, weights = ([one or 0 for one in table.totals(i)[0]] for i in (1, 2))
     else:
-        weights, hits = ([Fraction(n) for n in counts[:, i].tolist()] for i in (0, 1))
-    found = dict(zip(keys.tolist(), zip(counts[:, 0].tolist(), weights, confidences, hits, strict=True), strict=True))
-    rows = []
+        # in the unit of the sums
+        weights, hits = ([n << (SCALE - shift) for n in counts[:, i].tolist()] for i in (0, 1))
+    places = {key: i for i, key in enumerate(keys.tolist())}
+    rows, gaps = [], []
     for i in range(bins):
-        count, weight, confidence, hit = found.get(i, (0, Fraction(0), Fraction(0), Fraction(0)))
-        means = (to_float(confidence / weight), to_float(hit / weight)) if weight else (nan, nan)
-        rows.append(Bin(i / bins, (i + 1) / bins, count, *means))
-    gaps = [abs(b.accuracy - b.confidence) for b in rows if b.accuracy == b.accuracy]
-    total = sum(weights, Fraction(0))
+        low, high, place = i / bins, (i + 1) / bins, places.get(i)
+        if place is None or not weights[place]:
+            rows.append(Bin(low, high, 0 if place is None else int(counts[place, 0]), nan, nan))
+            continue
+        confidence, accuracy = quotient(confidences[place], weights[place]), quotient(hits[place], weights[place])
+        rows.append(Bin(low, high, int(counts[place, 0]), confidence, accuracy))
+        gaps.append(abs(accuracy - confidence))
+    total = sum(weights)
     if not total:
         return tuple(rows), nan, nan
-    gap = sum((abs(h - c) for h, c in zip(hits, confidences, strict=True)), Fraction(0))
-    return tuple(rows), to_float(gap / total), max(gaps)
+    gap = sum(abs(h - c) for h, c in zip(hits, confidences, strict=True))
+    return tuple(rows), quotient(gap, total), max(gaps)
 
 
 def _curve(curve: Curve, bins: int, weighted: bool) -> tuple[dict[str, float], ...]:
@@ -184,9 +181,12 @@ def by_class(parts: Mapping[str, Any], layout: Layout) -> Classes | None:
     np.add.at(predicted, predictions, numbers[:, 0])
     hits[labels[labels == predictions]] = numbers[labels == predictions, 0]
     there, of_label = parts["labels"].counts()
-    sums = parts["labels"].sums(0)
-    masses = [one.fraction() for one in parts["labels"].sums(1)] if layout.weighted else of_label[:, 0].tolist()
-    loss[there] = [one.mean(mass) for one, mass in zip(sums, masses, strict=True)]
+    sums, shift = parts["labels"].totals(0)
+    if layout.weighted:
+        masses = parts["labels"].totals(1)[0]
+    else:
+        masses = [n << (SCALE - shift) for n in of_label[:, 0].tolist()]  # in the unit of the sums
+    loss[there] = quotients(sums, masses)
     with np.errstate(invalid="ignore"):
         return Classes(
             count=count,
