@@ -137,7 +137,7 @@ class Means:
             keys += [("weight", x), ("weight", y), ("weight", "weight")]
         sums = [self._sums[self._places[key]] for key in keys]
         n, total = self.n, self._unit_weight()
-        if n < 2 or not all([one.finite for one in sums]):
+        if n < 2 or not all(one.finite for one in sums):
             return None
         # integers over 2^SCALE, as the total is
         sum_x, sum_y, products, *weighted = (one.total for one in sums)
