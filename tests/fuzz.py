@@ -136,7 +136,8 @@ def cancelling(call: Any, shape: tuple[int, ...]) -> Any:
     size = outside * most
     for name in ("weight", "pos_weight"):
         size = size * np.maximum(np.abs(call.arrays.get(name, np.ones(1)).astype("f8")), 1)
-    size = np.nan_to_num(size, nan=0.0, posinf=np.finfo("f8").max / 1e6)  # of a target of 1e308 nothing is left of a term
+    # of the terms of a target of 1e308 nothing is left
+    size = np.nan_to_num(size, nan=0.0, posinf=np.finfo("f8").max / 1e6)
     return size if size.shape == shape else size.sum()
 
 
