@@ -1,6 +1,19 @@
-"""How near a result is to the truth, in units of its last place."""
+"""How near a result is to the truth, in units of its last place; and sums without rounding."""
+
+from fractions import Fraction
 
 import numpy as np
+
+
+def exact_sum(values):
+    """The sum of finite numbers without rounding, exponent by exponent: Fractions take a hundred times as long."""
+    parts, exponents = np.frexp(np.asarray(values, np.float64).ravel())
+    digits = np.ldexp(parts, 53).astype(np.int64)
+    high, low = np.zeros((2, 1073 + 1024 + 1), np.int64)
+    np.add.at(high, exponents + 1073, digits >> 27)
+    np.add.at(low, exponents + 1073, digits & ((1 << 27) - 1))
+    total = sum(((h << 27) + below) << i for i, (h, below) in enumerate(zip(high.tolist(), low.tolist(), strict=True)))
+    return Fraction(total, 1 << (1073 + 53))
 
 
 def near(result, expected, ulps):

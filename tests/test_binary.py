@@ -1,12 +1,12 @@
 """Binary cross-entropy: PyTorch's meaning, the reference's values, accuracy, exact sums, gradients, the same bits."""
 
 import math
-from fractions import Fraction
 from functools import cache
 
 import mpmath
 import numpy as np
 import pytest
+from accuracy import exact_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import STORAGES, fused_levels, layouts, same_bits, storage_ids, use_level
@@ -300,8 +300,7 @@ def test_gradient_of_pytorch(level):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_sums_are_those_of_the_losses(level, monkeypatch, name, dtype):
     x, y = inputs(name, dtype, (300, 401)), targets(np.float64, (300, 401))
-    losses = [Fraction(v) for v in getattr(fx, name)(x, y, reduction="none").ravel().tolist()]
-    total = sum(losses)
+    total = exact_sum(getattr(fx, name)(x, y, reduction="none"))
     for block in (1 << 20, 50_000):
         monkeypatch.setattr(_elements, "BLOCK_ELEMENTS", block)
         assert getattr(fx, name)(x, y, reduction="sum") == total.numerator / total.denominator
@@ -318,9 +317,9 @@ def test_sums_of_losses_of_every_size(level, n):
         x = x.astype(np.float32)
         y = rng.integers(0, 2, n).astype(np.float32)
         losses = fx.binary_cross_entropy_with_logits(x, y, reduction="none")
-        total = sum(map(Fraction, losses.tolist()))
+        total = exact_sum(losses)
         assert fx.binary_cross_entropy_with_logits(x, y, reduction="sum") == total.numerator / total.denominator
-        minus = sum(map(Fraction, (-losses).tolist()))
+        minus = exact_sum(-losses)
         weight = np.full(n, -1, np.float32)
         assert fx.binary_cross_entropy_with_logits(x, y, weight, reduction="sum") == minus.numerator / minus.denominator
         x[n // 2] = INF

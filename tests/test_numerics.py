@@ -12,6 +12,7 @@ from functools import cache
 import mpmath
 import numpy as np
 import pytest
+from accuracy import exact_sum
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import STORAGES, hard_rows, same_bits, storage_ids
@@ -322,7 +323,8 @@ def test_exact_sum(data, values):
         total.merge(other)
     assert same_bits(total.value(), rounded_sum(values))
     assert same_bits(total.mean(7), rounded_sum(values, divisor=7))
-    assert total.fraction() == sum(Fraction(v) for v in values if math.isfinite(v))
+    finite = [v for v in values if math.isfinite(v)]
+    assert total.fraction() == exact_sum(finite) == sum(map(Fraction, finite))
 
 
 @pytest.mark.parametrize(
