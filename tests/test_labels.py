@@ -85,7 +85,7 @@ def test_threads_and_levels_do_not_matter(level, classes):
     x, y = rng.integers(0, classes, (2, 200_000))
     x[: 1 << 16] = y[: 1 << 16] = 0
     want = plain_table(x, y, (classes, classes))
-    for n in (1, 2, 5):
+    for n in (1, 2, 5) if classes < 4096 else (5,):  # 128 MB a table
         with fx.num_threads(n):
             same_table(fx.contingency_table(x, y, shape=(classes, classes)), want)
 
@@ -323,10 +323,10 @@ def test_large_tables_and_sparse_ones_have_the_same_bits(shape, monkeypatch):
     want = [function(table) for function, _ in MEASURES.values()]
     for level in fused_levels():
         use_level(monkeypatch, level)
-        for n in (1, 2, 3):
+        for n in (1, 3):
             with fx.num_threads(n):
                 assert [function(table) for function, _ in MEASURES.values()] == want
-                assert [function(cells) for function, _ in MEASURES.values()] == want
+        assert [function(cells) for function, _ in MEASURES.values()] == want
     assert [function(np.asfortranarray(table)) for function, _ in MEASURES.values()] == want
     flat = table / table.sum()
     assert want[0] == pytest.approx(-(flat * np.log(flat)).sum(), rel=1e-12)
