@@ -6,14 +6,15 @@
 
 
 cdef inline void set_mode(Job *job, int mode) noexcept nogil:
-    job.mode = mode
     # few classes would fill no vector: lanes are rows then, as where the class axis is strided
-    if mode <= LOSS or (mode == STATS and job.label_code):
-        job.strided |= job.classes <= (NARROW_SINGLE if job.single else NARROW)
-    elif has_outputs(job):
-        job.strided |= job.classes <= NARROW
+    cdef bint few
+    job.mode = mode
+    few = job.classes <= (NARROW_SINGLE if job.single and not has_outputs(job) else NARROW)
     if mode == ENTROPY:
-        job.strided = False  # row by row, whatever the stride
+        # a strided class axis goes row by row
+        job.strided = few and job.class_stride == itemsize(job.kind)
+    else:
+        job.strided |= few
 
 
 @cython.freelist(4)

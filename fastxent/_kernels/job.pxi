@@ -114,6 +114,16 @@ cdef inline void put_loss(const Job *job, Py_ssize_t row, char *p, int64_t label
     put(job, p, value)
 
 
+cdef inline void put_plain(const Job *job, Py_ssize_t row, const RowStats *stats) noexcept nogil:
+    """Write what was asked for of a row without a label."""
+    if job.mode == ENTROPY:
+        put(job, place_of(job, row), stats.entropy / job.unit)
+        return
+    job.stats[row - job.row0] = stats[0]
+    if job.status != NULL:
+        job.status[row - job.row0] = <uint8_t>USED
+
+
 cdef int64_t finish_row(
     const Job *job, Py_ssize_t row, Partial *part, int64_t label, LabelStatus status, Normaliser *norm
 ) noexcept nogil:
@@ -125,12 +135,7 @@ cdef int64_t finish_row(
     cdef Readings *readings = &job.window.readings if job.window != NULL else NULL
     if job.mode == ENTROPY or (job.mode == STATS and job.label_code == 0):
         plain_stats_of(x, job.kind, job.class_stride, job.classes, part, readings, &stats)
-        if job.mode == ENTROPY:
-            put(job, place_of(job, row), stats.entropy / job.unit)
-            return 0
-        job.stats[i] = stats
-        if job.status != NULL:
-            job.status[i] = <uint8_t>USED
+        put_plain(job, row, &stats)
         return 0
     if job.mode == LOSS or job.mode == STATS:
         if job.status != NULL:

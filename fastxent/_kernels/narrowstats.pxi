@@ -1,15 +1,16 @@
-# Everything about narrow rows with a label, lanes being rows: LANE_BYTES of lanes at a time are brought into columns,
-# looked through for the largest of the others, its class and the label's rank, and summed again for the moments, with
-# that largest as their reference. Then the same formulas as stats_of (finish.pxi), side by side.
+# Everything about narrow rows, lanes being rows: LANE_BYTES of lanes at a time are brought into columns, looked through
+# for the largest but the label, its class and the label's rank, and summed again for the moments, with that largest as
+# their reference. Then the same formulas as stats_of (finish.pxi), side by side.
 #
-# Nothing cancels here either: the largest of the others is left out of their sum, so that -log of its probability is
-# log1p of what is left, where nearly all is on one wrong class, too. What is out of the ordinary is left to stats_of.
+# Nothing cancels here either: the largest is left out of the sum, so that -log of its probability is log1p of what is
+# left, where nearly all is on one class, too. What is out of the ordinary is left to finish.pxi.
 
 cdef enum:
     LANE_BYTES = 128       # FX_NV vectors
     MOST_LANES = 32
 
-# what a row's others leave, e = e^(x - c log 2), c the base-2 exponent of the largest
+# what a row's others leave (all classes, where there is no label), e = e^(x - c log 2), c the base-2 exponent of the
+# largest
 cdef struct Moments:
     double top[MOST_LANES]
     double argmax[MOST_LANES]    # first class of top
@@ -247,3 +248,34 @@ cdef void stats_of_lanes(
             out[i].brier = values[4][i]
             out[i].argmax = labels[i] if mine[i] != 0.0 else <int64_t>m.argmax[i]
             out[i].rank = <int64_t>m.above[i]
+
+
+cdef void plain_stats_of_lanes(
+    const Moments *m, Py_ssize_t rows, double far, RowStats *out, uint8_t *done
+) noexcept nogil:
+    """The same of rows without a label, as plain_stats_of has it: s = peak (1 + y), lse = top + log1p(y)."""
+    cdef vd left[FX_NI]
+    cdef double gap[MOST_LANES]
+    cdef double s
+    cdef Py_ssize_t i, k, v
+    for k in range(MOST_LANES // (FX_NI * FX_VD)):
+        i = k * FX_NI * FX_VD
+        if i >= rows:
+            break
+        for v in range(FX_NI):
+            left[v] = vd_load(&m.rest[i + v * FX_VD]) / vd_load(&m.peak[i + v * FX_VD])
+        vd_log1p(left, left)
+        for v in range(FX_NI):
+            vd_store(&gap[i + v * FX_VD], left[v])
+    for i in range(rows):
+        # NaN is in the sum, but not always in the largest
+        s = m.peak[i] + m.rest[i]
+        done[i] = -far < m.top[i] < far and s < INFINITY
+        if done[i]:
+            out[i].loss = out[i].p_label = NAN
+            out[i].lse = m.top[i] + gap[i]
+            out[i].confidence = m.peak[i] / s
+            out[i].entropy = m.w[i] / s + gap[i]
+            out[i].brier = m.q[i] / s / s
+            out[i].argmax = <int64_t>m.argmax[i]
+            out[i].rank = -1

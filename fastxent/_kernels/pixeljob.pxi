@@ -189,6 +189,33 @@ cdef void pixel_stats(const Job *job, Py_ssize_t row, int64_t label, Partial *pa
         job.status[row - job.row0] = <uint8_t>USED
 
 
+cdef void plain_pixels(const Job *job, Py_ssize_t row, Py_ssize_t count) noexcept nogil:
+    """Neighbouring narrow rows without a label: their entropies, or everything about them."""
+    cdef Moments moments
+    cdef RowStats stats[MOST_LANES]
+    cdef uint8_t done[MOST_LANES]
+    cdef int64_t labels[MOST_LANES]
+    cdef double x_label[MOST_LANES]
+    cdef Partial part
+    cdef Normaliser unused
+    cdef Py_ssize_t i, j, k, some, lanes = LANE_BYTES // (8 if job.kind == F64 else 4), stride = pixel_stride(job, X)
+    cdef const char *x = job.x + offset_of(&job.layout, X, row)
+    for i in range(lanes):
+        labels[i] = -1
+        x_label[i] = 0.0
+    for k in range((count + lanes - 1) // lanes):
+        i = k * lanes
+        some = min(lanes, count - i)
+        any_moments(x + i * stride, job.kind, stride, job.classes, some, labels, x_label, &moments)
+        plain_stats_of_lanes(&moments, some, FX_FAR_D if job.kind == F64 else FX_FAR_F, stats, done)
+        for j in range(some):
+            if done[j]:
+                put_plain(job, row + i + j, &stats[j])
+            else:
+                sum_part(job, row + i + j, 0, -1, &part)
+                finish_row(job, row + i + j, &part, -1, USED, &unused)
+
+
 cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     """Neighbouring rows of one segment: sum and finish them."""
     cdef Pixels pixels
@@ -207,6 +234,9 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef char *place = NULL
     cdef Py_ssize_t step = 0
     if not pixels_of(job, piece, &row, &count):
+        return 0
+    if job.mode == ENTROPY or (job.mode == STATS and job.label_code == 0):
+        plain_pixels(job, row, count)
         return 0
     x = job.x + offset_of(&job.layout, X, row)
     counted = labels_of(job, row, count, labels, status)

@@ -1,13 +1,13 @@
 # Rows: the sum of exponentials of a column segment, and the merging of segments. This is the *row format*.
 #
-# Row format 6 (ordinary.pxi, quick.h, narrowoutputs.pxi and once.pxi are part of it, and how many classes go that way: NARROW and
-# NARROW_SINGLE of strided.pxi). A row is cut into segments of SEGMENT columns, a segment into blocks of FX_BLOCK runs,
-# a run into FX_RUN groups, a group into 128 bytes of terms (32 float32 or 16 float64). Terms j and, after it, j + 16 of
-# a group go to lane j of 16 (j and j + 8, of 8 float64); a lane adds the terms of 4 groups (1 of float64) in order; the
-# lanes of two such parts are added and flushed into float64 lanes (for float64 storage into float64 pairs that keep the
-# rounding errors, those of the two parts' addition too); at the segment's end the wide lanes are folded as a tree.
-# Segments merge in the order of columns. All of it is counted from the row's start, so threads, blocks and strides
-# between rows change nothing.
+# Row format 7 (ordinary.pxi, quick.h, narrowstats.pxi, narrowoutputs.pxi and once.pxi are part of it, and how many
+# classes go that way: NARROW and NARROW_SINGLE of strided.pxi). A row is cut into segments of SEGMENT columns, a
+# segment into blocks of FX_BLOCK runs, a run into FX_RUN groups, a group into 128 bytes of terms (32 float32 or 16
+# float64). Terms j and, after it, j + 16 of a group go to lane j of 16 (j and j + 8, of 8 float64); a lane adds the
+# terms of 4 groups (1 of float64) in order; the lanes of two such parts are added and flushed into float64 lanes (for
+# float64 storage into float64 pairs that keep the rounding errors, those of the two parts' addition too); at the
+# segment's end the wide lanes are folded as a tree. Segments merge in the order of columns. All of it is counted from
+# the row's start, so threads, blocks and strides between rows change nothing.
 #
 # Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane
 # to hide them in (errors of softmax found: 4.3 ULP with 4 additions and a plain fold, 4.0 without, 2.8 with 2). A block's
@@ -19,7 +19,7 @@
 # Milakov and Gimelshein, arXiv 1805.02867, 2018 (the running reference).
 
 cdef enum:
-    ROW_FORMAT = 6
+    ROW_FORMAT = 7
     SEGMENT = 65536
     JUMP = 32
 

@@ -25,7 +25,7 @@ def total(values: Values, weights: Values) -> Fraction | float:
 def over(top: Fraction | float, bottom: Fraction | float) -> float:
     """A quotient, rounded once; x / 0 is infinite, 0 / 0 NaN."""
     if isinstance(top, float) or isinstance(bottom, float):
-        return float(top) if bottom else math.nan
+        return float(top)
     if not bottom:
         return math.inf if top else math.nan
     return rounded(top / bottom)
