@@ -3,10 +3,13 @@
 python bench/instructions.py             # print them
 python bench/instructions.py --check     # fail where one is more than 10 % above the kept one
 python bench/instructions.py --save      # keep them, in bench/results/instructions.json
+python bench/instructions.py --hard      # of the hard rows of workloads.py: how many times those of ordinary ones
 
 Of an element what happens within a kernel's entry is counted, so neither Python nor NumPy enters; of a call all that
 happens from the function's first line to its result. Counts depend on the compiler, a call's on Python and NumPy, too:
-those of another one are not compared. callgrind cannot run AVX-512.
+those of another one are not compared. callgrind cannot run AVX-512. What hard rows take beyond ordinary ones is what
+the kernels do again: blocks whose largest lies far above the reference, rows that lanes leave to the kernel with
+references.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import workloads
 
 from fastxent._dispatch import usable_levels
 from fastxent.config import config
@@ -39,6 +43,17 @@ CASES = {
     "kl_divergence_with_logits, 16 x 4096, float32":
         "x = normal(16, 4096); fx.kl_divergence_with_logits(x, x + 0.1 * x[::-1])",
     "sigmoid, 65536, float32": "x = normal(65536); fx.sigmoid(x)",
+    "entropy_with_logits, 8192 x 10, float32": "x = normal(8192, 10); fx.entropy_with_logits(x)",
+}  # fmt: skip
+HARD = {
+    f"{name}, {rows} x {classes}, {dtype}, {kind}":
+        f"x, y = workload({rows}, {classes}, '{dtype}', '{kind}'); fx.{name}({arguments})"
+    for name, arguments in (("cross_entropy", "x, y"), ("logsumexp", "x, axis=1"))
+    for rows, classes, dtype in (
+        (16, 32768, "float32"), (32, 16384, "float64"), (16, 32768, "bfloat16"),
+        (512, 1000, "float32"), (4096, 100, "float32"), (40960, 10, "float32"),
+    )
+    for kind in workloads.KINDS
 }  # fmt: skip
 # calls of a few elements; what is counted is TIMES of them after the first, at the best level alone
 CALLS = {
@@ -53,17 +68,22 @@ fx.set_num_threads(1)
 rng = np.random.default_rng(0)
 normal = lambda *shape: rng.standard_normal(shape, np.float32)
 labels = lambda *shape: rng.integers(0, shape[1], (shape[0], *shape[2:]))
+def workload(rows, classes, dtype, kind):
+    import workloads
+    data = workloads.make(workloads.Case("", dtype, (rows, classes), kind), workloads.FULL_MB, 1)
+    return data.x, data.labels
 """
 
 
 def count(level: str, case: str) -> float:
     """Instructions an element, or a call."""
-    within, code = "run", f"{BEFORE}{CASES.get(case)}\nprint(x.size)"
+    within, code = "run", f"{BEFORE}{(CASES | HARD).get(case)}\nprint(x.size)"
     if case in CALLS:
         within = "*machine_*repeat"
         code = f"{BEFORE}{CALLS[case]}\ncall(); fx._dispatch.machine.repeat(call, {TIMES}); print({TIMES})"
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect=__pyx_pw_*{within}"]
     environment = {**os.environ, "FASTXENT_LEVEL": level, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(KEPT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([*command, sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     found = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode or found is None or not int(found[1]):
@@ -76,17 +96,39 @@ def _key(level: str, case: str) -> str:
     return f"{level}: {case}{python}"
 
 
+def count_all(jobs: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(jobs, pool.map(lambda job: count(*job), jobs), strict=True))
+
+
+def print_hard(level: str) -> None:
+    """A line for each shape: instructions an element of ordinary rows, and how many times as many of the others."""
+    counts = count_all([(level, case) for case in HARD])
+    ordinary, *kinds = workloads.KINDS
+    print(f"{level:48s} {ordinary:>9s} " + " ".join(f"{kind:>8s}" for kind in kinds))
+    for case in HARD:
+        name, _, kind = case.rpartition(", ")
+        if kind == ordinary:
+            least = counts[level, case]
+            times = (counts[level, f"{name}, {other}"] / least for other in kinds)
+            print(f"{name:48s} {least:9.3f} " + " ".join(f"{t:8.2f}" for t in times))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--hard", action="store_true")
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is wanted: apt install valgrind")
     levels = [level for level in LEVELS if level in usable_levels()]
-    jobs = [*((level, case) for level in levels for case in CASES), *((levels[-1], case) for case in CALLS)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        counts = dict(zip(jobs, pool.map(lambda job: count(*job), jobs), strict=True))
+    if options.hard:
+        print_hard(levels[-1])
+        return
+    counts = count_all(
+        [*((level, case) for level in levels for case in CASES), *((levels[-1], case) for case in CALLS)]
+    )
     compiler = str(config()["compiler"])
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     before = kept.get(compiler, {})

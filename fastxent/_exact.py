@@ -108,9 +108,7 @@ class ExactSum:
                 return mean
         special = self.special()
         if weight == 0:
-            if special is not None:
-                return special
-            return nan if self.total == 0 else inf if self.total > 0 else -inf
+            return quotient(self.total, 0) if special is None else special
         if special is not None:
             return special if weight > 0 else -special
         return quotient(self.total * weight.denominator, weight.numerator * _UNIT)
@@ -145,7 +143,12 @@ def to_float(x: Fraction) -> float:
 
 
 def quotient(numerator: int, denominator: int) -> float:
-    """The float64 nearest to a quotient; infinity beyond its range. Python's division of integers rounds once."""
+    """The float64 nearest to a quotient; infinity beyond its range, as IEEE division for a denominator of 0.
+
+    Python's division of integers rounds once.
+    """
+    if denominator == 0:
+        return nan if numerator == 0 else inf if numerator > 0 else -inf
     try:
         return numerator / denominator
     except OverflowError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from fractions import Fraction
 from math import sqrt
 from typing import Any
 
@@ -115,7 +114,7 @@ def log_loss(
         warnings.warn(message, UserWarning, stacklevel=2)
     if not normalize:
         return total.value()
-    return total.mean(rows if weight is None else Fraction(weight_total.fraction()))
+    return total.mean(rows) if weight is None else total.over(weight_total)
 
 
 def _shape_of(proba: Logits, true: Array) -> int:

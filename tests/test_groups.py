@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastxent as fx
+from fastxent import reference
 from fastxent.evaluator import Evaluator
 
 INF, NAN = math.inf, math.nan
@@ -269,3 +270,14 @@ def test_blocks_of_other_columns_are_refused():
         with pytest.raises(ValueError, match="word_counts"):
             one.update(x, y, **{name: columns[name] for name in names})
         assert one.state() == before
+
+
+def test_losses_over_no_bytes_are_as_ieee_division_has_them():
+    logits, labels = [[0.0, 1.0], [0.0, -np.inf], [0.0, -np.inf]], [0, 1, 0]
+    options = {"groups": [0, 1, 2], "byte_counts": [0, 0, 0]}
+    got, want = fx.evaluate(logits, labels, **options), reference.evaluate(logits, labels, **options)
+    # log(1 + e) / 0, inf / 0, 0 / 0
+    assert got.groups.bits_per_byte.tolist()[:2] == want["groups"]["bits_per_byte"][:2] == [math.inf, math.inf]
+    assert math.isnan(got.groups.bits_per_byte[2])
+    assert math.isnan(want["groups"]["bits_per_byte"][2])
+    assert got.bits_per_byte == want["bits_per_byte"] == math.inf

@@ -7,6 +7,8 @@ from math import inf, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from fastxent._exact import quotient
+
 
 def quotients(totals: list[int | None], weights: list[int | None]) -> NDArray[np.float64]:
     """Quotients of integers, rounded once; what is not finite is the loss's infinity."""
@@ -17,16 +19,6 @@ def quotients(totals: list[int | None], weights: list[int | None]) -> NDArray[np
         ],
         np.float64,
     )
-
-
-def quotient(a: int, b: int) -> float:
-    """a / b, rounded once; as IEEE division for a b of 0."""
-    if b == 0:
-        return nan if a == 0 else inf if a > 0 else -inf
-    try:
-        return a / b
-    except OverflowError:
-        return inf if (a > 0) == (b > 0) else -inf
 
 
 def mean_error(n: int, total: int | None, squares: int | None, unit: int) -> float:

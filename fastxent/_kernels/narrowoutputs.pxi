@@ -2,7 +2,7 @@
 #
 # Softmax: the rows are one stream of exponentials, kept in the first cache; their sums as ordinary.pxi has them, the
 # sums' inverses side by side, and each exponential times its row's. The exponentials are lifted by a power of two
-# (simd.h), and a row whose sum then lies within the range has all its digits; others (far off, masked, infinite, NaN)
+# (exponential.h), and a row whose sum then lies within the range has all its digits; others (far off, masked, infinite, NaN)
 # are summed by the kernel of strided.pxi and written row by row. log_softmax: (x - hi) - lo, hi + lo the log-sum-exp,
 # which is the loss against the largest logit, as narrow rows have it. What becomes of a row depends on that row alone.
 

@@ -122,7 +122,7 @@ cdef inline void vhalf_js(const vec *lost, const vec *left, const vec *phi, vec 
 cdef inline void add_vectors(
     const char *p, const char *q,  # in: FX_NI vectors of logits each
     const vec *k, int what,
-    bint fine,         # exponentials need no mending (simd.h)
+    bint fine,         # exponentials need no mending (exponential.h)
     vec *acc,          # in, out (STATISTICS, chains)
     int chains,
     Py_ssize_t place,  # of the first vector: it goes to chain place % chains

@@ -308,7 +308,7 @@ FX_INLINE void fx_quick_finish(const vf *s, const vf *lo, const vf *own, int lse
     vf x[FX_NI], t[FX_NI], n[FX_NI], r[FX_NI], q[FX_NI], y[FX_NI], u[FX_NI], f[FX_NI], e[FX_NI], z[FX_NI];
     vi top[FX_NI];
     const vf magic = vf_splat(FX_MAGIC_F + 127.0f);
-    /* e^-own = (1 + q) 2^n; with n comes the n of the sum's largest term, whose n lo is still in the sum (simd.h) */
+    /* e^-own = (1 + q) 2^n; with n comes the n of the sum's largest term, whose n lo is still in the sum (exponential.h) */
     FX_EACH(x, vf_min(vf_splat(FX_MOST_OWN), vf_max(vf_splat(-FX_MOST_OWN), -own[v])));
     FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
     FX_EACH(n, t[v] - magic);

@@ -144,7 +144,7 @@ cdef inline bint sum_segment(
 
 
 cdef inline double lost_factor(double top, int steps, vec like) noexcept nogil:
-    """g with 1 + g the factor that a sum of exponentials lacks whose largest is e^top (simd.h): as that term has it.
+    """g with 1 + g the factor that a sum of exponentials lacks whose largest is e^top (exponential.h), as it has it.
 
     `steps`: parts of a binade that the exponential counted, in float32.
     """
@@ -160,7 +160,7 @@ cdef inline double lost_factor(double top, int steps, vec like) noexcept nogil:
 
 
 cdef inline void mend(Partial *p, vec like) noexcept nogil:
-    """Take out the factor e^(n lo) that the exponential of a sum leaves (simd.h), as the largest terms have it."""
+    """Take out the factor e^(n lo) that the exponential of a sum leaves (exponential.h), as the largest have it."""
     cdef double g, error
     if p.shift == 0.0:
         g = lost_factor(p.top, FX_STEPS, like)

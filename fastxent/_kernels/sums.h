@@ -1,4 +1,4 @@
-/* What a contiguous row adds: the exponential of a sum, the sum, and the moments of an evaluation. Part of simd.h. */
+/* What a contiguous row adds: the exponential of a sum, the sum, and the moments of an evaluation. Part of exponential.h. */
 #ifndef FASTXENT_SUMS_H
 #define FASTXENT_SUMS_H
 

@@ -1,4 +1,4 @@
-# Declarations that every kernel file shares: the vectors of simd.h, the storage kinds, a row's partial result.
+# Declarations that every kernel file shares: vectors, their exponential, the storage kinds, a row's partial result.
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -7,7 +7,7 @@ cdef extern from "platform.h" nogil:
     uint64_t fx_fp_enter()
     void fx_fp_leave(uint64_t old)
 
-cdef extern from "simd.h" nogil:
+cdef extern from "exponential.h" nogil:
     # Cython takes the vectors for numbers, which makes their operators compile to vector C
     ctypedef float vf
     ctypedef double vd
@@ -23,8 +23,6 @@ cdef extern from "simd.h" nogil:
     enum: FX_PIXELS
     enum: FX_PIXEL_VECTORS
     enum: FX_VF
-    enum: FX_TILE
-    enum: FX_TILES
     enum: FX_VD
     enum: FX_RUN
     enum: FX_CHAIN_F
@@ -58,8 +56,6 @@ cdef extern from "simd.h" nogil:
     vf vf_eight(const char *, Py_ssize_t, int, int, const int32_t *, int32_t)
     vd vd_eight(const char *, Py_ssize_t, int, const int64_t *, int64_t)
     vd vd_exponent(vd)
-    void fx_row_sums_f32(const float *, Py_ssize_t, Py_ssize_t, double *)
-    void fx_row_sums_f64(const double *, Py_ssize_t, Py_ssize_t, double *, double *)
     vf vf_fma(vf, vf, vf)
     vd vd_fma(vd, vd, vd)
     vf vf_by_sign(vf, vf, vf)
@@ -85,7 +81,6 @@ cdef extern from "simd.h" nogil:
     vf vf_power(vf)
     vd vd_power(vd)
     void vf_scale_flush(double *, vf, vf)
-    void fx_tile(const char *, Py_ssize_t, int, float *, Py_ssize_t)
     vf vf_abs(vf)
     vd vd_abs(vd)
     vf vf_no_nan(vf)
@@ -104,6 +99,13 @@ cdef extern from "simd.h" nogil:
     void vd_flush(double *, double *, vd)
     double fx_fma(double, double, double)
     void fx_prefetch(const void *)
+
+cdef extern from "tiles.h" nogil:
+    enum: FX_TILE
+    enum: FX_TILES
+    void fx_tile(const char *, Py_ssize_t, int, float *, Py_ssize_t)
+    void fx_row_sums_f32(const float *, Py_ssize_t, Py_ssize_t, double *)
+    void fx_row_sums_f64(const double *, Py_ssize_t, Py_ssize_t, double *, double *)
 
 cdef extern from "vmath.h" nogil:
     void vf_split(const vf *, vf *, vf *)

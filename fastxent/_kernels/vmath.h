@@ -1,4 +1,4 @@
-/* log, log1p, expm1 and logit of FX_NI vectors side by side, in both working precisions (simd.h has their exponential).
+/* log, log1p, expm1 and logit of FX_NI vectors side by side, in both working precisions (exponential.h has e^x).
 
    Error, where tests/test_numerics.py measures it against mpmath: below 1 ULP in float64 and in float32 with a fused
    multiply-add, below 2 on the SSE2 baseline. Infinities, NaN, signed zeros and subnormals as in the C library. In
@@ -11,7 +11,7 @@
 #ifndef FASTXENT_VMATH_H
 #define FASTXENT_VMATH_H
 
-#include "simd.h"
+#include "exponential.h"
 
 typedef uint64_t vul __attribute__((vector_size(FX_VBYTES)));
 
