@@ -251,9 +251,12 @@ cdef void stats_of_lanes(
 
 
 cdef void plain_stats_of_lanes(
-    const Moments *m, Py_ssize_t rows, double far, RowStats *out, uint8_t *done
+    const Moments *m, Py_ssize_t rows, double far, double least, RowStats *out, uint8_t *done
 ) noexcept nogil:
-    """The same of rows without a label, as plain_stats_of has it: s = peak (1 + y), lse = top + log1p(y)."""
+    """The same of rows without a label, as plain_stats_of has it: s = peak (1 + y), lse = top + log1p(y), y >= `least`.
+
+    Below that a row's entropy is made of terms that may have underflowed.
+    """
     cdef vd left[FX_NI]
     cdef double gap[MOST_LANES]
     cdef double s
@@ -270,7 +273,7 @@ cdef void plain_stats_of_lanes(
     for i in range(rows):
         # NaN is in the sum, but not always in the largest
         s = m.peak[i] + m.rest[i]
-        done[i] = -far < m.top[i] < far and s < INFINITY
+        done[i] = -far < m.top[i] < far and s < INFINITY and m.rest[i] >= least * m.peak[i]
         if done[i]:
             out[i].loss = out[i].p_label = NAN
             out[i].lse = m.top[i] + gap[i]

@@ -207,7 +207,10 @@ cdef void plain_pixels(const Job *job, Py_ssize_t row, Py_ssize_t count) noexcep
         i = k * lanes
         some = min(lanes, count - i)
         any_moments(x + i * stride, job.kind, stride, job.classes, some, labels, x_label, &moments)
-        plain_stats_of_lanes(&moments, some, FX_FAR_D if job.kind == F64 else FX_FAR_F, stats, done)
+        if job.kind == F64:
+            plain_stats_of_lanes(&moments, some, FX_FAR_D, 1e-280, stats, done)
+        else:
+            plain_stats_of_lanes(&moments, some, FX_FAR_F, 1e-28, stats, done)
         for j in range(some):
             if done[j]:
                 put_plain(job, row + i + j, &stats[j])
