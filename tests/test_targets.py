@@ -160,6 +160,17 @@ def test_masked_classes():
     assert fx.cross_entropy(masked, [0], [1.0, 1.0, 0.0], label_smoothing=0.1) < INF
 
 
+def test_infinite_targets_are_infinity_times_what_a_class_costs(level):
+    x = np.array([[1.5, -INF], [-INF, 0.0], [-INF, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    target = np.array([[INF, 0.0], [0.5, INF], [0.0, INF], [0.5, INF], [INF, 0.5]])
+    # PyTorch's: inf * 0 is NaN
+    expected = [NAN, NAN, NAN, INF, INF]
+    np.testing.assert_array_equal(fx.cross_entropy(x, target, reduction="none"), expected)
+    np.testing.assert_array_equal(fx.cross_entropy(np.exp(x), target, reduction="none", from_logits=False), expected)
+    np.testing.assert_array_equal(fx.cross_entropy(x[:1, :1], target[:1, :1], reduction="none"), [NAN])
+    np.testing.assert_array_equal(reference.cross_entropy(x.tolist(), target.tolist(), reduction="none"), expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_accuracy(dtype, smoothing):

@@ -331,7 +331,7 @@ cdef double finish_target(
     if not sound:
         # NaN, +inf or nothing but -inf
         return NAN
-    if p.a0 == INFINITY:
+    if p.a0 == INFINITY and row.gap > 0.0:  # else infinity times 0, NaN as in PyTorch
         return INFINITY
     loss = p.a1 + (p.a1_lo + 0.25 * (row.gap * of_pair(p.a0, p.a0_lo))) if -INFINITY < p.a1 < INFINITY else p.a1
     if label >= 0 and weight != 0.0 and job.smoothing != 1.0:
