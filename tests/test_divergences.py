@@ -9,7 +9,7 @@ import scipy.spatial.distance
 import scipy.special
 import scipy.stats
 from accuracy import agree, exactly
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from layouts import layouts, same_bits
 from test_distributions import FLOATS, INTEGERS, numbers, outcome
@@ -236,6 +236,13 @@ def test_special_shares(p, q):
 sizes = st.floats(0, 1e3, width=32) | st.sampled_from([0.0, 1.0, 0.5, 1e-30, 1e30])
 
 
+def vanishes(p, axis):
+    """Whether a share of a row is none that float32 can hold."""
+    p = p.astype(np.float64)
+    least = 2.0**-149 * p.sum(axis=axis, keepdims=True)
+    return ((0 < p) & (p < least)).any()
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_any_shares(data):
@@ -244,6 +251,8 @@ def test_any_shares(data):
     p, q = (data.draw(hnp.arrays(dtype, shape, elements=sizes)) for _ in "pq")
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     base = data.draw(st.sampled_from([None, 2, 10.0]))
+    # numerics.md: a float32 share below 2^-149 counts as 0
+    assume(dtype == np.float64 or not (vanishes(p, axis) or vanishes(q, axis)))
     for name in SHARES:
         exactly(getattr(fx, name)(p, q, axis=axis, base=base), getattr(reference, name)(p, q, axis=axis, base=base))
         assert same_bits(fx.js_divergence(p, q, axis=axis), fx.js_divergence(q, p, axis=axis))
