@@ -4,17 +4,10 @@
 # they lie. Else COLUMN_BLOCK classes at a time come into a buffer: rows of float32 by tiles turned in registers
 # (tiles.h), others element by element. Lanes behind the last row are 0 there.
 
-cdef extern from "tiles.h" nogil:
-    enum: FX_SIDE
-    enum: FX_SIDES
-    void fx_to_lanes(const char *, Py_ssize_t, int, float *, Py_ssize_t)
-    void fx_from_lanes(const float *, Py_ssize_t, char *, Py_ssize_t, int)
-    void vd_store_f32(void *, vd)
-
 cdef enum:
     LANES = 128          # rows together, at most
     LANE_GROUP = 16      # a whole number of vectors at every level
-    COLUMN_BLOCK = 8     # classes together: a multiple of FX_NI, and FX_SIDE
+    COLUMN_BLOCK = 8     # classes together: a multiple of FX_NI, and FX_TILE
 
 cdef struct Columns:
     const char *p              # class 0 of the first row
@@ -90,10 +83,10 @@ cdef void bring_columns(const Columns *c, Py_ssize_t j, Py_ssize_t n, char *b, P
         for k in range(n):
             memcpy(b + k * step, p + k * c.class_stride, c.count * size)
     elif c.kind == F32:
-        if FX_SIDES and c.class_stride == 4:
-            while done + FX_SIDE <= c.count:
+        if FX_TILES and c.class_stride == 4:
+            while done + FX_TILE <= c.count:
                 fx_to_lanes(p + done * c.row_stride, c.row_stride, <int>n, <float *>(b + 4 * done), step // 4)
-                done += FX_SIDE
+                done += FX_TILE
         copy_elements(p + done * c.row_stride, 4, c.class_stride, c.row_stride, n, c.count - done, b + 4 * done, step)
     else:
         copy_elements(p, 8, c.class_stride, c.row_stride, n, c.count, b, step)
@@ -142,10 +135,10 @@ cdef void put_columns(
         for k in range(n):
             memcpy(out + k * class_stride, b + k * step, count * size)
         return
-    if FX_SIDES and size == 4 and class_stride == 4:
-        while done + FX_SIDE <= count:
+    if FX_TILES and size == 4 and class_stride == 4:
+        while done + FX_TILE <= count:
             fx_from_lanes(<const float *>(b + 4 * done), LANES, out + done * row_stride, row_stride, <int>n)
-            done += FX_SIDE
+            done += FX_TILE
     for i in range(done, count):
         for k in range(n):
             if size == 4:

@@ -55,7 +55,7 @@ cdef inline void bring_lanes(
             j = 0 - FX_TILE
             while j + FX_TILE < n:
                 j += FX_TILE
-                fx_tile(
+                fx_to_lanes(
                     x + i * FX_TILE * pixel_stride + j * size, pixel_stride, <int>min(<Py_ssize_t>FX_TILE, n - j),
                     <float *>b + j * lanes + i * FX_TILE, lanes,
                 )

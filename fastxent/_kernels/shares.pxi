@@ -11,9 +11,9 @@
 # Entropy: the sum of -p log p where p <= 1/2; a larger one's log p is log1p of the others' sum over it.
 #
 # All of it is lifted by a power of two, for a probability and a ratio of two may be subnormal.
-# A column segment of float32 where a ratio is below 2^-LOW is done again in float64; there it ends at 2^-1084 (751 nats).
-# Where a sum is tiny,
-# all elements are multiplied by a power of two first. A row with a NaN or with the sum 0 has NaN.
+# A column segment of float32 where a ratio is below 2^-LOW, or where both shares of a class underflow, is done again in
+# float64; there it ends at 2^-1084 (751 nats). Where a sum is tiny, all elements are multiplied by a power of two first. A
+# row with a NaN or with the sum 0 has NaN.
 
 cdef enum:
     LIFT = 64          # w, p and q are taken times 2^LIFT
@@ -239,7 +239,9 @@ cdef inline void add_shares(
         far[i] = vabs(d) * r
         v = choose(d, q, p) * up * r
         if vec is vf:
-            low[0] = vmax(low[0], -choose(zero - choose(d, b[i], a[i]), up, v))
+            # nothing is lost where one or both are 0, all is where shares that are not have underflowed
+            y = choose(zero - choose(d, b[i], a[i]), up, v)
+            low[0] = vmax(low[0], -choose(zero - w[i], choose(zero - (a[i] + b[i]), up, zero), y))
         # v of the very e, and 1 - e is exact from 1/2 on; further down the ratio says more
         v = choose(v - quarter, up * (one - far[i]), v)
         x[i] = vmax(least(zero), v)

@@ -55,7 +55,7 @@ cdef inline void stage_block(
     cdef double value
     if FX_TILES and kind == F32 and class_stride == size:
         for v in range(pixels // FX_TILE):
-            fx_tile(x + done * pixel_stride, pixel_stride, <int>classes, <float *>b + done, FX_PIXELS)
+            fx_to_lanes(x + done * pixel_stride, pixel_stride, <int>classes, <float *>b + done, FX_PIXELS)
             done += FX_TILE
     for k in range(classes):
         p = x + k * class_stride

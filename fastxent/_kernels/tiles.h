@@ -7,40 +7,7 @@
 
 #include "simd.h"
 
-/* ---- rows of up to 8 contiguous floats into columns: b[k * step + i] = element k of row i, i < 8. Nothing behind
-   the last class is read: masked loads touch no other memory (Intel SDM, VMASKMOV). ---- */
 #define FX_TILE 8
-#if defined(__AVX__)
-#define FX_TILES 1
-FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) {
-    static const int32_t masks[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    __m256i mask = _mm256_loadu_si256((const __m256i *)(masks + 8 - classes));
-    __m256 x[8], y[8];
-    for (int i = 0; i < 8; i++) {
-        x[i] = _mm256_maskload_ps((const float *)(p + i * stride), mask);
-        fx_prefetch(p + i * stride + FX_PREFETCH);
-    }
-    for (int i = 0; i < 8; i += 2) {
-        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
-        x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
-        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
-    }
-    for (int k = 0; k < 4; k++) {
-        if (k < classes) _mm256_storeu_ps(b + k * step, _mm256_permute2f128_ps(x[k], x[k + 4], 0x20));
-        if (k + 4 < classes) _mm256_storeu_ps(b + (k + 4) * step, _mm256_permute2f128_ps(x[k], x[k + 4], 0x31));
-    }
-}
-#else
-#define FX_TILES 0
-FX_INLINE void fx_tile(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t step) {
-    (void)p; (void)stride; (void)classes; (void)b; (void)step;
-}
-#endif
 
 /* ---- sums of FX_TILE rows of n terms, `row` terms apart: term k goes to lane k % 8, and the lanes are added as
    ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)); all that is added to s, in float64, for float64 terms to the pair s, lo.
@@ -136,9 +103,8 @@ FX_INLINE void vd_store_f32(void *p, vd x) { /* rounded to float32 */
 #endif
 }
 
-#define FX_SIDE 8
 #if defined(__AVX__)
-#define FX_SIDES 1
+#define FX_TILES 1
 FX_INLINE void fx_transpose(__m256 *x) {
     __m256 y[8];
     for (int i = 0; i < 8; i += 2) {
@@ -199,7 +165,7 @@ FX_INLINE void fx_from_lanes(const float *b, ptrdiff_t width, char *p, ptrdiff_t
     }
 }
 #else
-#define FX_SIDES 0
+#define FX_TILES 0
 FX_INLINE void fx_to_lanes(const char *p, ptrdiff_t stride, int classes, float *b, ptrdiff_t width) {
     (void)p; (void)stride; (void)classes; (void)b; (void)width;
 }

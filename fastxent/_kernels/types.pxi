@@ -103,7 +103,9 @@ cdef extern from "exponential.h" nogil:
 cdef extern from "tiles.h" nogil:
     enum: FX_TILE
     enum: FX_TILES
-    void fx_tile(const char *, Py_ssize_t, int, float *, Py_ssize_t)
+    void fx_to_lanes(const char *, Py_ssize_t, int, float *, Py_ssize_t)
+    void fx_from_lanes(const float *, Py_ssize_t, char *, Py_ssize_t, int)
+    void vd_store_f32(void *, vd)
     void fx_row_sums_f32(const float *, Py_ssize_t, Py_ssize_t, double *)
     void fx_row_sums_f64(const double *, Py_ssize_t, Py_ssize_t, double *, double *)
 
