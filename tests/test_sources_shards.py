@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -133,6 +134,24 @@ def test_fingerprint(shards, tmp_path):
     prints = {ArraySource(x).fingerprint() for x in [X, *others, big, changed, X[:0], X[0]]}
     assert len(prints) == 12
     assert ArraySource(Y, None).fingerprint() != ArraySource(Y).fingerprint()
+
+
+def test_fingerprint_of_long_rows():
+    """Both ends count and something between, the rest does not: of two rows of gigabytes, kilobytes are hashed."""
+    x = np.arange(2 * 3 * 10**6, dtype=np.float32).reshape(2, -1)
+    want = ArraySource(x).fingerprint()
+    for column, seen in ((0, True), (-1, True), (10**6, True), (5000, False), (1_500_000, False)):
+        other = x.copy()
+        other[:, column] = -1
+        assert (ArraySource(other).fingerprint() != want) is seen, column
+    assert ArraySource(np.asfortranarray(x.astype(">f4"))).fingerprint() == want
+    source = ArraySource(np.zeros((2, 10**8), np.float32))
+    tracemalloc.start()
+    try:
+        source.fingerprint()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_regular_file(tmp_path):
