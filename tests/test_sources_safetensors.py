@@ -26,7 +26,8 @@ def write(path, header, data=b"", length=None):
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"])
 def test_dtypes(dtype, tmp_path):
-    x = X.astype(dtype)
+    # what becomes of a negative number that is made an unsigned one, C leaves open (NumPy warns of it on Arm)
+    x = (np.abs(X) if dtype[0] == "u" else X).astype(dtype)
     library.save_file({"logits": x, "labels": Y, "a": x[0]}, tmp_path / "x.safetensors", metadata={"a": "b"})
     check(open_logits(tmp_path / "x.safetensors"), x)
     check(open_logits(tmp_path / "x.safetensors", axis=0), np.ascontiguousarray(x.T))

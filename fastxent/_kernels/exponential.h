@@ -41,6 +41,8 @@
    not (11 against 15 GB/s in cache, Zen 3, AVX2). The fences keep the compiler from undoing the order. */
 #if defined(__aarch64__)
 #define FX_REGISTER "+w"
+#elif defined(__AVX512F__)
+#define FX_REGISTER "+v" /* all 32 */
 #else
 #define FX_REGISTER "+x"
 #endif
@@ -50,51 +52,53 @@
 #define FX_FENCE(x) __asm__ volatile("" : FX_REGISTER(x))
 #endif
 /* a constant that several operations want: in a register, loaded once, for Zen 3 loads two vectors a cycle at most */
-#define FX_KEEP(T, name, value) T name = value; FX_FENCE(name)
-/* dst[v] = expression for v = 0 ... FX_NI - 1, written out: with a loop GCC 12 keeps the arrays in memory */
-#define FX_ONE(i, dst, expression) { enum { v = i }; dst[v] = expression; FX_FENCE(dst[v]); }
-#if FX_NV >= 4
-#define FX_EACH(dst, expression) \
-    do { FX_ONE(0, dst, expression) FX_ONE(1, dst, expression) \
-         FX_ONE(2, dst, expression) FX_ONE(3, dst, expression) } while (0)
+#if defined(__AVX512F__) && FX_VBYTES == 64 /* 32 registers: there they stay by themselves */
+#define FX_KEEP(T, name, value) const T name = value
 #else
-#define FX_EACH(dst, expression) do { FX_ONE(0, dst, expression) FX_ONE(1, dst, expression) } while (0)
+#define FX_KEEP(T, name, value) T name = value; FX_FENCE(name)
 #endif
+/* dst[v] = expression for v = 0 ... n - 1, written out: with a loop GCC 12 keeps the arrays in memory; n <= 4, a constant */
+#define FX_ONE(i, dst, expression) { enum { v = i }; dst[v] = expression; FX_FENCE(dst[v]); }
+#define FX_EACH_OF(n, dst, expression) \
+    do { FX_ONE(0, dst, expression) FX_ONE(1, dst, expression) \
+         if (n > 2) { FX_ONE(2, dst, expression) FX_ONE(3, dst, expression) } } while (0)
+#define FX_EACH(dst, expression) FX_EACH_OF(FX_NI, dst, expression)
 
 /* x in (FX_NI,), magic in; y = p, scale out (FX_NI,). Without `fine` the second constant of ln2 is left out: p is then
    e^(x + n lo), which a sum of exponentials mends at its end by one factor e^(-m lo), m the n of its largest term; what
    remains, (n - m) lo, is below 0.5 ULP of a term for 20 nats under the largest, and those further down weigh nothing. */
 #define FX_LESS_ONE 2 /* `fine`, and p less 1 is given: what multiplies p saves its rounding */
-FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) {
-    vf t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
+FX_INLINE void vf_exp_of(int count, const vf *x, vf magic, int fine, vf *y, vf *scale) {
+    vf t[4], n[4], r[4], p[4];
     FX_KEEP(vf, log2e, vf_splat((float)FX_LOG2E));
     FX_FENCE(magic);
-    FX_EACH(t, vf_fma(x[v], log2e, magic));
-    FX_EACH(n, t[v] - magic);
+    FX_EACH_OF(count, t, vf_fma(x[v], log2e, magic));
+    FX_EACH_OF(count, n, t[v] - magic);
     FX_KEEP(vf, ln2, vf_splat(-FX_LN2_HI_F));
-    FX_EACH(r, vf_fma(n[v], ln2, x[v]));
-    if (fine || !FX_FMA) FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-    FX_EACH(scale, (vf)((vi)t[v] << 23));
+    FX_EACH_OF(count, r, vf_fma(n[v], ln2, x[v]));
+    if (fine || !FX_FMA) FX_EACH_OF(count, r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+    FX_EACH_OF(count, scale, (vf)((vi)t[v] << 23));
     FX_KEEP(vf, c5, vf_splat(0x1.6a2352p-10f));
     FX_KEEP(vf, c4, vf_splat(0x1.123a6cp-7f));
-    FX_EACH(p, vf_fma(c5, r[v], c4));
+    FX_EACH_OF(count, p, vf_fma(c5, r[v], c4));
     FX_KEEP(vf, c3, vf_splat(0x1.5558f4p-5f));
-    FX_EACH(p, vf_fma(p[v], r[v], c3));
+    FX_EACH_OF(count, p, vf_fma(p[v], r[v], c3));
     FX_KEEP(vf, c2, vf_splat(0x1.555490p-3f));
-    FX_EACH(p, vf_fma(p[v], r[v], c2));
+    FX_EACH_OF(count, p, vf_fma(p[v], r[v], c2));
     FX_KEEP(vf, c1, vf_splat(0x1.fffffcp-2f));
-    FX_EACH(p, vf_fma(p[v], r[v], c1));
+    FX_EACH_OF(count, p, vf_fma(p[v], r[v], c1));
     FX_KEEP(vf, one, vf_splat(1.0f));
     if (FX_FMA) {
-        FX_EACH(p, vf_fma(p[v], r[v], one));
-        if (fine == FX_LESS_ONE) FX_EACH(p, p[v] * r[v]);
-        else FX_EACH(p, vf_fma(p[v], r[v], one));
+        FX_EACH_OF(count, p, vf_fma(p[v], r[v], one));
+        if (fine == FX_LESS_ONE) FX_EACH_OF(count, p, p[v] * r[v]);
+        else FX_EACH_OF(count, p, vf_fma(p[v], r[v], one));
     } else { /* the small terms first: each product is rounded here */
-        FX_EACH(p, (r[v] + r[v] * r[v] * p[v]));
-        if (fine != FX_LESS_ONE) FX_EACH(p, (1.0f + p[v]));
+        FX_EACH_OF(count, p, (r[v] + r[v] * r[v] * p[v]));
+        if (fine != FX_LESS_ONE) FX_EACH_OF(count, p, (1.0f + p[v]));
     }
-    FX_EACH(y, p[v]);
+    FX_EACH_OF(count, y, p[v]);
 }
+FX_INLINE void vf_exp(const vf *x, vf magic, int fine, vf *y, vf *scale) { vf_exp_of(FX_NI, x, magic, fine, y, scale); }
 
 FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
     vd t[FX_NI], n[FX_NI], r[FX_NI], p[FX_NI];
@@ -124,15 +128,20 @@ FX_INLINE void vd_exp(const vd *x, vd magic, int fine, vd *y, vd *scale) {
 }
 
 /* ---- e^x as it is, of FX_NI vectors: clamped to where it is a normal number, or 0; a NaN stays ---- */
-FX_INLINE void vf_terms(const vf *x, vf *e) {
-    vf c[FX_NI], scale[FX_NI];
+FX_INLINE void vf_parts_of(int count, const vf *x, vf *p, vf *scale) { /* as a product */
+    vf c[4];
     FX_KEEP(vf, least, vf_splat(-87.95f));
-    FX_EACH(c, vf_max(least, x[v]));
+    FX_EACH_OF(count, c, vf_max(least, x[v]));
     FX_KEEP(vf, most, vf_splat(88.0f));
-    FX_EACH(c, vf_min(most, c[v]));
-    vf_exp(c, vf_splat(FX_MAGIC_F + 127.0f), 0, c, scale);
-    FX_EACH(e, c[v] * scale[v]);
+    FX_EACH_OF(count, c, vf_min(most, c[v]));
+    vf_exp_of(count, c, vf_splat(FX_MAGIC_F + 127.0f), 0, p, scale);
 }
+FX_INLINE void vf_terms_of(int count, const vf *x, vf *e) {
+    vf p[4], scale[4];
+    vf_parts_of(count, x, p, scale);
+    FX_EACH_OF(count, e, p[v] * scale[v]);
+}
+FX_INLINE void vf_terms(const vf *x, vf *e) { vf_terms_of(FX_NI, x, e); }
 FX_INLINE void vd_terms(const vd *x, vd *e) {
     vd c[FX_NI], scale[FX_NI];
     FX_EACH(c, vd_min(vd_splat(709.0), vd_max(vd_splat(-709.0), x[v])));

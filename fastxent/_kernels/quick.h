@@ -17,6 +17,19 @@
 
 FX_INLINE vf vf_where(vi mask, vf yes, vf no) { return vf_by_sign((vf)mask, no, yes); } /* 1 instruction, vf_pick 3 */
 
+/* lanes whose label is k: their logit for `own`, 0 for a term of theirs, which is p scale */
+#if defined(__AVX512F__) && FX_VBYTES == 64 /* in a mask register, the others: vectors would go there and back */
+typedef __mmask16 fx_mask;
+FX_INLINE fx_mask fx_has(vi label, int k) { return _mm512_cmpneq_epi32_mask((__m512i)label, _mm512_set1_epi32(k)); }
+FX_INLINE vf fx_own(fx_mask m, vf x, vf own) { return (vf)_mm512_mask_mov_ps((__m512)x, m, (__m512)own); }
+FX_INLINE vf fx_others(fx_mask m, vf p, vf scale) { return (vf)_mm512_maskz_mul_ps(m, (__m512)p, (__m512)scale); }
+#else
+typedef vi fx_mask;
+FX_INLINE fx_mask fx_has(vi label, int k) { return label == k; }
+FX_INLINE vf fx_own(fx_mask m, vf x, vf own) { return vf_where(m, x, own); }
+FX_INLINE vf fx_others(fx_mask m, vf p, vf scale) { return (vf)(~m & (vi)(p * scale)); }
+#endif
+
 /* x[k][i] = element k of row i, k < 4, rows `stride` bytes apart */
 FX_INLINE void fx_quad(const char *p, ptrdiff_t stride, vf *x) {
 #if defined(__AVX__) && FX_VBYTES == 32
@@ -66,12 +79,47 @@ FX_INLINE void fx_quad(const char *p, ptrdiff_t stride, vf *x) {
 #endif
 }
 
+/* the same for k < 8, with loads of 32 bytes: 32 operations, where two quads take 40 */
+#if defined(__AVX512F__) && FX_VBYTES == 64
+#define FX_OCTS 1
+FX_INLINE void fx_octs(const char *p, ptrdiff_t stride, vf *x) {
+    __m512 a[8], b[8];
+    for (int i = 0; i < 8; i++) {
+        const char *row = p + (i % 4 + i / 4 * 8) * stride;
+        a[i] = _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps((const float *)row)),
+                                  _mm256_loadu_ps((const float *)(row + 4 * stride)), 1);
+    }
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+        a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+        a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+        a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+    }
+    for (int k = 0; k < 4; k++) {
+        x[k] = (vf)_mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
+        x[k + 4] = (vf)_mm512_shuffle_f32x4(a[k], a[k + 4], 0xdd);
+    }
+}
+#else
+#define FX_OCTS 0
+FX_INLINE void fx_octs(const char *p, ptrdiff_t stride, vf *x) { (void)p; (void)stride; (void)x; }
+#endif
+
 /* rows of two and of three floats, side by side */
 FX_INLINE void fx_twos(const char *p, vf *x) {
 #if defined(__AVX2__) && FX_VBYTES == 32
     __m256 a = _mm256_loadu_ps((const float *)p), b = _mm256_loadu_ps((const float *)p + 8);
     x[0] = (vf)_mm256_permute4x64_pd((__m256d)_mm256_shuffle_ps(a, b, 0x88), 0xd8);
     x[1] = (vf)_mm256_permute4x64_pd((__m256d)_mm256_shuffle_ps(a, b, 0xdd), 0xd8);
+#elif defined(__AVX512F__) && FX_VBYTES == 64
+    const __m512i evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 64);
+    x[0] = (vf)_mm512_permutex2var_ps(a, evens, b);
+    x[1] = (vf)_mm512_permutex2var_ps(a, _mm512_add_epi32(evens, _mm512_set1_epi32(1)), b);
 #elif FX_VBYTES == 16
     vf a = vf_load(p), b = vf_load(p + 16);
     x[0] = __builtin_shuffle(a, b, (vi){0, 2, 4, 6});
@@ -92,24 +140,35 @@ FX_INLINE void fx_threes(const char *p, vf *x) {
     x[0] = (vf)_mm256_shuffle_ps(a, xy, _MM_SHUFFLE(2, 0, 3, 0));
     x[1] = (vf)_mm256_shuffle_ps(yz, xy, _MM_SHUFFLE(3, 1, 2, 0));
     x[2] = (vf)_mm256_shuffle_ps(yz, c, _MM_SHUFFLE(3, 0, 3, 1));
+#elif defined(__AVX512F__) && FX_VBYTES == 64
+    /* element 3 i + k of the 48: of a and b first, those of c then, in the places of the last rows */
+    const __m512i threes = _mm512_set_epi32(45, 42, 39, 36, 33, 30, 27, 24, 21, 18, 15, 12, 9, 6, 3, 0);
+    const __m512i ranks = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 64), c = _mm512_loadu_ps(p + 128);
+    for (int k = 0; k < 3; k++) {
+        __m512i places = _mm512_add_epi32(threes, _mm512_set1_epi32(k));
+        __mmask16 last = _mm512_cmpge_epi32_mask(places, _mm512_set1_epi32(32));
+        places = _mm512_mask_sub_epi32(ranks, last, places, _mm512_set1_epi32(16)); /* 16 + where it stands in c */
+        x[k] = (vf)_mm512_permutex2var_ps(
+            _mm512_permutex2var_ps(a, _mm512_add_epi32(threes, _mm512_set1_epi32(k)), b), places, c);
+    }
 #else
     for (int i = 0; i < FX_VF; i++)
         for (int k = 0; k < 3; k++) x[k][i] = fx_f32(p + 12 * i + 4 * k);
 #endif
 }
 
-FX_INLINE void fx_quad_terms(const vf *x, vf *e) {
-    vf_terms(x, e);
-    if (FX_NI < 4) vf_terms(x + 2, e + 2);
-}
-
 /* The sum of a quad's terms but for the label's, counted from the quad; its logit goes to own. */
-FX_INLINE vf fx_quad_sum(const vf *x, vi label, vf *own) {
-    vf e[4];
-    vi hole[4] = {label == 0, label == 1, label == 2, label == 3};
-    for (int k = 0; k < 4; k++) *own = vf_where(hole[k], x[k], *own);
-    fx_quad_terms(x, e);
-    for (int k = 0; k < 4; k++) e[k] = (vf)(~hole[k] & (vi)e[k]);
+FX_INLINE vf fx_quad_sum(vf *x, vi label, vf *own) {
+    vf e[4], scale[4];
+    fx_mask mask[4];
+    for (int k = 0; k < 4; k++) {
+        FX_FENCE(x[k]); /* or GCC 12 turns rows into lanes a second time, into `own` */
+        mask[k] = fx_has(label, k);
+        *own = fx_own(mask[k], x[k], *own);
+    }
+    vf_parts_of(FX_QUAD, x, e, scale);
+    for (int k = 0; k < 4; k++) e[k] = fx_others(mask[k], e[k], scale[k]);
     return (e[0] + e[1]) + (e[2] + e[3]);
 }
 
@@ -124,23 +183,21 @@ FX_INLINE void fx_add_block(vf block, vf *s, vf *lo) { /* TwoSum */
 FX_INLINE void fx_tails(
     const char *p, ptrdiff_t stride, ptrdiff_t n, int rest, int vectors, const vi *label, vf *block, vf *own
 ) {
-    vf x[4], y[4], e[4];
-    for (int i = 0; i < 4 / rest; i++) {
-        if (i < vectors) {
-            fx_quad(p + 4 * (n - 4) + i * FX_VF * stride, stride, y);
-            for (int k = 0; k < rest; k++) {
-                x[i * rest + k] = y[4 - rest + k];
-                own[i] = vf_where(label[i] == k, x[i * rest + k], own[i]);
-            }
-        } else
-            for (int k = 0; k < rest; k++) x[i * rest + k] = vf_splat(0);
-    }
-    for (int i = 4 / rest * rest; i < 4; i++) x[i] = vf_splat(0);
-    fx_quad_terms(x, e);
+    vf x[4], y[4], e[4], scale[4];
+    fx_mask mask[4] = {0};
+    for (int i = 0; i < 4; i++) x[i] = vf_splat(0);
     for (int i = 0; i < 4 / rest && i < vectors; i++) {
-        vf sum = (vf)(~(label[i] == 0) & (vi)e[i * rest]);
-        if (rest > 1) sum += (vf)(~(label[i] == 1) & (vi)e[i * rest + 1]);
-        if (rest > 2) sum += (vf)(~(label[i] == 2) & (vi)e[i * rest + 2]);
+        fx_quad(p + 4 * (n - 4) + i * FX_VF * stride, stride, y);
+        for (int k = 0; k < rest; k++) {
+            x[i * rest + k] = y[4 - rest + k];
+            mask[i * rest + k] = fx_has(label[i], k);
+            own[i] = fx_own(mask[i * rest + k], x[i * rest + k], own[i]);
+        }
+    }
+    vf_parts_of(FX_QUAD, x, e, scale);
+    for (int i = 0; i < 4 / rest && i < vectors; i++) {
+        vf sum = fx_others(mask[i * rest], e[i * rest], scale[i * rest]);
+        for (int k = 1; k < rest; k++) sum += fx_others(mask[i * rest + k], e[i * rest + k], scale[i * rest + k]);
         block[i] += sum;
     }
 }
@@ -151,26 +208,37 @@ FX_INLINE void fx_sums_across(
     const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, const int32_t *labels,
     vf *s, vf *lo, vf *own
 ) {
-    vf x[4], block[FX_NI];
+    vf x[8], block[FX_NI];
     vi label[FX_NI];
     int rest = n % 4;
     for (int g = vectors; g < FX_NI; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
     for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
         const char *ahead = p + FX_PREFETCH;
-        vf some = vf_splat(0);
+        vf s_ = vf_splat(0), lo_ = s_, own_ = s_, some;
         vi one = (vi)vf_load(labels) - (int32_t)from;
-        if (!from) s[g] = lo[g] = own[g] = some;
-        for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
-            fx_quad(p + 4 * j, stride, x);
-            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
-            ahead += FX_VF * 16;
-            some += fx_quad_sum(x, one, &own[g]);
-            one -= 4;
-            if (j % 8 == 4) {
-                fx_add_block(some, &s[g], &lo[g]);
-                some = vf_splat(0);
-            }
+        if (from) s_ = s[g], lo_ = lo[g], own_ = own[g];
+        ptrdiff_t j = 0;
+        for (; j + 8 <= n; j += 8) {
+            for (int i = 0; i < FX_VF * 32; i += 64) fx_prefetch(ahead + i);
+            ahead += FX_VF * 32;
+            if (FX_OCTS) fx_octs(p + 4 * j, stride, x);
+            else fx_quad(p + 4 * j, stride, x);
+            some = fx_quad_sum(x, one, &own_);
+            if (!FX_OCTS) fx_quad(p + 4 * j + 16, stride, x + 4);
+            some += fx_quad_sum(x + 4, one - 4, &own_);
+            one -= 8;
+            fx_add_block(some, &s_, &lo_);
         }
+        some = vf_splat(0);
+        if (j + 4 <= n) {
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
+            fx_quad(p + 4 * j, stride, x);
+            some = fx_quad_sum(x, one, &own_);
+            one -= 4;
+        }
+        s[g] = s_;
+        lo[g] = lo_;
+        own[g] = own_;
         block[g] = some;
         label[g] = one;
         if (rest == 3) fx_tails(p, stride, n, 3, 1, &label[g], &block[g], &own[g]);
@@ -188,17 +256,18 @@ FX_INLINE void fx_sums_across(
 FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, vf *lo, vf *own) {
     vf x[4], a[FX_NI], b[FX_NI];
     for (int g = 0; g < FX_NI; g++) {
-        vi label = (vi)vf_load(labels + g * FX_VF), first = label == 0;
+        vi label = (vi)vf_load(labels + g * FX_VF);
+        fx_mask first = fx_has(label, 0);
         if (n == 2) {
             fx_twos(p + g * FX_VF * 8, x);
-            own[g] = vf_where(first, x[0], x[1]);
-            a[g] = vf_where(first, x[1], x[0]);
+            own[g] = fx_own(first, x[0], x[1]);
+            a[g] = fx_own(first, x[1], x[0]);
         } else {
-            vi last = label == 2;
+            fx_mask last = fx_has(label, 2);
             fx_threes(p + g * FX_VF * 12, x);
-            own[g] = vf_where(first, x[0], vf_where(last, x[2], x[1]));
-            a[g] = vf_where(first, x[1], x[0]);
-            b[g] = vf_where(last, x[1], x[2]);
+            own[g] = fx_own(first, x[0], fx_own(last, x[2], x[1]));
+            a[g] = fx_own(first, x[1], x[0]);
+            b[g] = fx_own(last, x[1], x[2]);
         }
         fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH);
         if (FX_VF * 4 * n > 64) fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH + 64);

@@ -109,6 +109,12 @@ FX_INLINE vf vf_load_bf16(const void *p) {
                                             -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
     return (vf)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p)), places);
 #endif
+#if defined(__AVX512BW__) && FX_VBYTES == 64 /* one operation instead of two */
+    const __m512i places = _mm512_set_epi32(15 << 16, 14 << 16, 13 << 16, 12 << 16, 11 << 16, 10 << 16, 9 << 16, 8 << 16,
+                                            7 << 16, 6 << 16, 5 << 16, 4 << 16, 3 << 16, 2 << 16, 1 << 16, 0);
+    return (vf)_mm512_maskz_permutexvar_epi16(
+        0xaaaaaaaa, places, _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)p)));
+#endif
     vu wide = __builtin_convertvector(*(const vh_u *)p, vu) << 16;
     return (vf)wide;
 }
