@@ -224,13 +224,15 @@ def test_info_version_help():
 # ---- pipes, terminals, signals, memory ----
 
 
-@pytest.mark.parametrize("line", ["eval --demo", "eval --demo --json -", "info", "--help"])
-def test_closed_pipe_is_quiet(line):
-    done = run(command=["bash", "-c", f'"{sys.executable}" -m fastxent {line} | head -1'])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["eval --demo", "eval --demo --json -", "info", "--help", "eval --help", "--version"])
+def test_closed_pipe_is_quiet(line, unbuffered):
+    env = {**ENV, "PYTHONUNBUFFERED": unbuffered}
+    done = run(command=["bash", "-c", f'"{sys.executable}" -m fastxent {line} | head -1'], env=env)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
     reader, writer = os.pipe()
     os.close(reader)
-    done = run(*line.split(), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    done = run(*line.split(), capture_output=False, stdout=writer, stderr=subprocess.PIPE, env=env)
     os.close(writer)
     assert done.stderr == ""
 

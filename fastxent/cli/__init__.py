@@ -29,8 +29,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit status."""
+def _run(arguments: Sequence[str] | None) -> int:
     top = parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         top.print_help(sys.stderr)
@@ -39,10 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, unknown = top.parse_known_args(arguments)
     if unknown:  # named with the usage of the command, not of all
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    status: int = args.run(args)
+    return status
+
+
+def _flush() -> None:
+    """What Python would do at its end, where it complains of a closed pipe."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give its exit status."""
     try:
-        status: int = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            status = _run(arguments)
+        except SystemExit:  # --help, --version
+            _flush()
+            raise
+        _flush()
         return status
     except KeyboardInterrupt:
         complain("interrupted")
