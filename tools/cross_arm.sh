@@ -33,7 +33,8 @@ fi
 # the kernels, in a copy: this tree keeps its own
 rm -rf "$folder/build"
 mkdir "$folder/build"
-cp -a fastxent fastxent_command.py setup.py pyproject.toml README.md LICENSE "$folder/build" # with their times: no C is taken for newer than it is
+# with their times: no C is taken for newer than it is
+cp -a fastxent fastxent_command.py setup.py pyproject.toml README.md LICENSE "$folder/build"
 (
     cd "$folder/build"
     find . -name '*.so' -delete
