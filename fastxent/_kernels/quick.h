@@ -86,7 +86,7 @@ FX_INLINE void fx_sums_across(
     int rest = n % 4;
     for (int g = vectors; g < FX_NI; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
     for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
-        const char *ahead = p + FX_PREFETCH;
+        const char *ahead = p + FX_VF * stride + FX_PREFETCH;
         vf s_ = vf_splat(0), lo_ = s_, own_ = s_, some;
         vi one = (vi)vf_load(labels) - (int32_t)from;
         if (from) s_ = s[g], lo_ = lo[g], own_ = own[g];
@@ -208,7 +208,7 @@ FX_INLINE void fx_tops_across(
         if (n < 4) fx_quad_tops(x, 0, &top, &at);
         for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
             fx_quad(p + 4 * j, stride, x);
-            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(p + 4 * j * FX_VF + FX_PREFETCH + i);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(p + FX_VF * stride + 4 * j * FX_VF + FX_PREFETCH + i);
             fx_quad_tops(x, from + j, &top, &at);
         }
         if (n > 4 && n % 4) {

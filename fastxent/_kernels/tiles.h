@@ -132,7 +132,7 @@ FX_INLINE void fx_to_lanes(const char *p, ptrdiff_t stride, int classes, float *
     for (int i = 0; i < 8; i++) {
         x[i] = classes == 8 ? _mm256_loadu_ps((const float *)(p + i * stride))
                             : _mm256_maskload_ps((const float *)(p + i * stride), mask);
-        fx_prefetch(p + i * stride + FX_PREFETCH);
+        fx_prefetch(p + (i + 64) * stride);
     }
     fx_transpose(x);
     for (int k = 0; k < 8; k++)
