@@ -15,7 +15,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="keep the result")
+    parser.add_argument("--save", action="store_true", help="keep the result in bench/results/, too")
     options = parser.parse_args()
     settings = settings_for(MOST >> 18, options.threads, None, time.perf_counter)
     peers.set_threads(settings.threads)
@@ -99,7 +98,7 @@ def main() -> None:
             print(f"{shape[0]:>9} x {shape[1]:<9}", *(f"{n} {s * 1e6:.4g} us" for n, s in best.items()))
     facts = {"fastxent": settings.version, "cpu": settings.cpu, "level": settings.level, "threads": settings.threads}
     if options.save:
-        path = result_path(facts, options.save)
+        path = result_path(facts, RESULTS)
         path = path.with_name(f"scaling-{path.name}")
         path.write_text(json.dumps({**facts, "points": points}, indent=1) + "\n", encoding="utf-8")
 

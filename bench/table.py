@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", help="JSON files of `pytest --benchmark-json`, or kept results")
     parser.add_argument("--pivot", action="store_true", help="fractions only, a column for each library")
     parser.add_argument("--regimes", action="store_true", help="what was reached, its target, the best peer")
-    parser.add_argument("--save", type=Path, nargs="?", const=RESULTS, metavar="FOLDER", help="keep the result")
+    parser.add_argument("--save", action="store_true", help="keep the result in bench/results/, too")
     parser.add_argument("--usual", action="store_true", help="a run of bench_usual.py: how many times faster")
     options = parser.parse_args()
     if options.usual:
@@ -183,7 +183,7 @@ def main() -> None:
         print(", ".join(f"{name} {value}" for name, value in facts.items()), end="\n\n")
         print(usual_table(rows))
         if options.save:
-            _keep(options.save / f"usual-{result_path(facts, options.save).name}", facts, rows)
+            _keep(RESULTS / f"usual-{result_path(facts, RESULTS).name}", facts, rows)
         return
     facts, rows = combine([read_run(path) for path in options.files])
     print(", ".join(f"{name} {value}" for name, value in facts.items() if name != "libraries"))
@@ -194,7 +194,7 @@ def main() -> None:
         else pivot_table(rows) if options.pivot else long_table(rows)
     )
     if options.save:
-        _keep(result_path(facts, options.save), facts, rows)
+        _keep(result_path(facts, RESULTS), facts, rows)
 
 
 def _keep(path: Path, facts: Row, rows: list[Row]) -> None:

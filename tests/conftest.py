@@ -9,6 +9,9 @@ from unsanitized import why_not
 
 from fastxent._dispatch import usable_levels
 
+# processes that tests start buffer their output as a user's do: what is written at the end can fail then
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 
 def pytest_collection_modifyitems(items):
     """Under tools/sanitize, skip what cannot run there."""

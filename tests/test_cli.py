@@ -274,7 +274,7 @@ BLOCKED = "import sys; sys.modules['rich'] = None"
 def test_bar_on_a_terminal(rich, sparse, tmp_path):
     """A bar while it runs, nothing of it afterwards, a table; with and without rich; Ctrl-C leaves all in order."""
     rich = rich and pytest.importorskip("rich") is not None
-    x, y = sparse("x[bold]y.npy", (200_000, 1024)), sparse("labels.npy", (200_000,), "|u1")
+    x, y = sparse("x[bold]y.npy", (600_000, 1024)), sparse("labels.npy", (600_000,), "|u1")
     (tmp_path / "sitecustomize.py").write_text("" if rich else BLOCKED)
     env = {**ENV, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ENV['PYTHONPATH']}"}
     for name in (x, x.parent / ("long" * 20) / ".." / x.name):
@@ -286,7 +286,7 @@ def test_bar_on_a_terminal(rich, sparse, tmp_path):
         assert all(re.search(r"x\[bold\]y\.npy.* \d+ ?%|\d+ ?%.*x\[bold\]y\.npy", line) for line in shown)
         assert shown
         assert ("━" in text) == rich
-        assert "x[bold]y.npy: 200,000 rows x 1,024 classes" in " ".join(lines[lines.index(shown[-1]) + 1 :])
+        assert "x[bold]y.npy: 600,000 rows x 1,024 classes" in " ".join(lines[lines.index(shown[-1]) + 1 :])
     assert "rows/s" not in on_terminal("eval", x, y, "--no-progress", env=env)[1]
     piped = run("eval", x, y, env=env)
     assert (piped.stderr, "rows/s" in piped.stdout) == ("", False)

@@ -43,9 +43,17 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _flush() -> None:
-    """What Python would do at its end, where it complains of a closed pipe."""
+    """What Python would do at its end, where it complains in its own words."""
     if sys.stdout is not None:
         sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """What is still to be written cannot be: keep Python from trying once more at its end."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except BrokenPipeError:
-        # the reader of our output has gone; keep Python from complaining once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has gone
+        _drop_output()
         return 1
     except (ValueError, TypeError, IndexError, OSError, MemoryError, ImportError) as error:
         complain(one_line(error))
+        _drop_output()
         return 1
