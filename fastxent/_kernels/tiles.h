@@ -8,6 +8,7 @@
 #include "simd.h"
 
 #define FX_TILE 8
+#define FX_TILES_AHEAD 8 /* fetched ahead: some 300 cycles of turning, as long as memory takes */
 
 /* ---- sums of FX_TILE rows of n terms, `row` terms apart: term k goes to lane k % 8, and the lanes are added as
    ((0 + 1) + (2 + 3)) + ((4 + 5) + (6 + 7)); all that is added to s, in float64, for float64 terms to the pair s, lo.
@@ -132,7 +133,7 @@ FX_INLINE void fx_to_lanes(const char *p, ptrdiff_t stride, int classes, float *
     for (int i = 0; i < 8; i++) {
         x[i] = classes == 8 ? _mm256_loadu_ps((const float *)(p + i * stride))
                             : _mm256_maskload_ps((const float *)(p + i * stride), mask);
-        fx_prefetch(p + (i + 64) * stride);
+        fx_prefetch(p + (i + FX_TILES_AHEAD * FX_TILE) * stride);
     }
     fx_transpose(x);
     for (int k = 0; k < 8; k++)
