@@ -145,6 +145,8 @@ def test_fingerprint_of_long_rows():
         other[:, column] = -1
         assert (ArraySource(other).fingerprint() != want) is seen, column
     assert ArraySource(np.asfortranarray(x.astype(">f4"))).fingerprint() == want
+    names = np.array(["a" * 5000, "b" * 5000])  # each longer than a piece
+    assert ArraySource(names, None).fingerprint() != ArraySource(names[::-1], None).fingerprint()
     source = ArraySource(np.zeros((2, 10**8), np.float32))
     tracemalloc.start()
     try:

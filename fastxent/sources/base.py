@@ -137,7 +137,7 @@ class Source(ABC):
         for start in sorted({(self.rows - count) * i // (_SAMPLES - 1) for i in range(_SAMPLES)}):
             block = self.read(start, start + count)
             plain = (block.view(np.uint16) if is_bfloat16(block.dtype) else block).reshape(-1)
-            size = _SAMPLE_BYTES // plain.itemsize
+            size = max(1, _SAMPLE_BYTES // max(1, plain.itemsize))
             begins = [(plain.size - size) * i // (_PIECES - 1) for i in range(_PIECES)]
             for piece in [plain] if plain.size <= _PIECES * size else [plain[i : i + size] for i in begins]:
                 digest.update(piece.astype(piece.dtype.newbyteorder("<"), copy=False).tobytes())
