@@ -41,6 +41,8 @@ cdef inline double scan_block(
     cdef vec top = splat(-INFINITY, like), before, behind
     cdef Py_ssize_t length_of_run = run_length(like), lanes = group_length(like), size = itemsize(kind)
     cdef Py_ssize_t i, v, length, lane
+    cdef vi n32 = <vi>vf_splat(0)
+    cdef vl n64 = <vl>vd_splat(0)
     cdef Run run
     if count:
         # an equal element is ahead of the label only where it stands before it
@@ -62,15 +64,20 @@ cdef inline double scan_block(
         if stride != size:
             length = min(length, n - i)
             gather_run(x + i * stride, kind, stride, length, hole - i, 0.0, &run, <char *>buffer, like)
-            scan_run(&run, True, NULL, NULL, native(like), &top, count, v, thresholds, above)
+            scan_run(&run, True, NULL, NULL, native(like), &top, count, v, thresholds, &n32, &n64)
         elif is_whole(n - i, hole - i, like):
             whole_run(x + i * size, &run)
-            scan_run(&run, True, NULL, NULL, kind, &top, count, v, thresholds, above)
+            scan_run(&run, True, NULL, NULL, kind, &top, count, v, thresholds, &n32, &n64)
         else:
             length = min(length, n - i)
-            lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
-            scan_run(&run, False, hole_copy, tail_copy, kind, &top, count, v, thresholds, above)
+            lay_run(x + i * size, kind, i, length, hole - i, &run, hole_copy, tail_copy, like)
+            scan_run(&run, False, hole_copy, tail_copy, kind, &top, count, v, thresholds, &n32, &n64)
         i += length
+    if count:
+        if vec is vf:
+            above[0] -= vi_total(n32)
+        else:
+            above[0] -= vl_total(n64)
     return top_lane(top)
 
 
@@ -103,7 +110,7 @@ cdef inline double sum_block(
                     sum_run(&run, True, NULL, NULL, kind, floor_, magic, &top, hi, lo)
             else:
                 length = min(length, n - i)
-                lay_run(x + i * size, kind, length, hole - i, &run, hole_copy, tail_copy, like)
+                lay_run(x + i * size, kind, i, length, hole - i, &run, hole_copy, tail_copy, like)
                 if moments:
                     moments_run(&run, False, hole_copy, tail_copy, kind, floor_, magic, ref_, hi, lo, w, q, ahead)
                 else:

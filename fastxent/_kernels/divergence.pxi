@@ -204,9 +204,7 @@ cdef inline bint spread_segment(
                     splat(c0, like), partial, &top, &widest, lanes, hi, lo,
                 )
                 i += size
-            for s in range(3):
-                fold_plain(lanes + 16 * s)
-            block.s, mx, u0 = lanes[0], lanes[16], lanes[32]
+            block.s, mx, u0 = fx_fold(lanes), fx_fold(lanes + 16), fx_fold(lanes + 32)
             block_top = top_lane(top)
             if not u0 < INFINITY or not top_lane(widest) < WIDE or not block_top < limit:
                 return False

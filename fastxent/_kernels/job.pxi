@@ -195,18 +195,34 @@ cdef inline void write_part(const Job *job, Py_ssize_t row, Py_ssize_t s, const 
 
 cdef int64_t whole_rows(const Job *job, Py_ssize_t task) noexcept nogil:
     """Rows of one segment: sum, finish and write them while they are in cache."""
-    cdef Partial part
+    cdef Partial parts[ROWS_AT_ONCE]
+    cdef LabelStatus statuses[ROWS_AT_ONCE]
+    cdef int64_t labels[ROWS_AT_ONCE]
+    cdef double values[ROWS_AT_ONCE]
     cdef Normaliser norm
-    cdef LabelStatus status
-    cdef int64_t label, counts = 0
-    cdef Py_ssize_t row, start = job.row0 + task * job.rows_a_task
-    for row in range(start, min(start + job.rows_a_task, job.row1)):
-        label = label_of(job, row, &status)
-        if status == USED:
-            sum_part(job, row, 0, label, &part)
-        counts += finish_row(job, row, &part, label, status, &norm)
-        if has_outputs(job):
-            write_part(job, row, 0, &norm)
+    cdef int64_t counts = 0
+    cdef Py_ssize_t row = job.row0 + task * job.rows_a_task, end = min(row + job.rows_a_task, job.row1), some, i
+    while row < end:
+        some = 1 if has_outputs(job) else min(ROWS_AT_ONCE, end - row)
+        for i in range(some):
+            labels[i] = label_of(job, row + i, &statuses[i])
+            values[i] = ODD
+            if statuses[i] == USED:
+                sum_part(job, row + i, 0, labels[i], &parts[i])
+                if job.mode == LOSS and labels[i] >= 0:
+                    values[i] = load_one(
+                        job.x + offset_of(&job.layout, X, row + i) + labels[i] * job.class_stride, job.kind
+                    )
+        if job.mode == LOSS:
+            losses_of_parts(parts, some, values)
+        for i in range(some):
+            if values[i] != ODD:
+                put_loss(job, row + i, place_of(job, row + i), labels[i], values[i])
+                continue
+            counts += finish_row(job, row + i, &parts[i], labels[i], statuses[i], &norm)
+            if has_outputs(job):
+                write_part(job, row + i, 0, &norm)
+        row += some
     return counts
 
 

@@ -4,6 +4,10 @@
 # loss = log1p(s e^(c log 2 - x_label)) and lse = c log 2 + log s, as loss_of and lse_of (finish.pxi) have them. A row that
 # is out of the ordinary, or whose log-sum-exp wants its largest term left out, comes out as ODD and is finished alone.
 
+cdef enum:
+    ROWS_AT_ONCE = 16    # rows whose classes are lanes that are finished together: a multiple of FX_NI FX_VD
+
+
 cdef inline vd vd_mended(const Pixels *pixels, Py_ssize_t i) noexcept nogil:
     """c log 2, and the logarithm of the factor that `mend` takes out."""
     cdef vd rounding = vd_splat(FX_MAGIC_D)
@@ -104,3 +108,40 @@ cdef void lses_of(const Pixels *pixels, Py_ssize_t count, double *out) noexcept 
             left = vd_pick(vd_ge(near, y[v]), vd_pick(vd_ge(y[v], vd_splat(-0.5)), left - vd_splat(0.13), left), left)
             y[v] = vd_within(y[v], 1e9, y[v])
             vd_store(out + i + v * FX_VD, vd_pick(vd_ge(left, sure), y[v], odd))
+
+
+cdef void losses_of_parts(const Partial *parts, Py_ssize_t count, double *values) noexcept nogil:
+    """Logits of labels to losses, in place, with the bits of `loss_of`; ODD where it must do it, and where ODD came.
+
+    One alone waits for itself most of the time. `values` has room for ROWS_AT_ONCE.
+    """
+    cdef double s[ROWS_AT_ONCE]
+    cdef double c[ROWS_AT_ONCE]
+    cdef vd a[FX_NI]
+    cdef vd y[FX_NI]
+    cdef vl ok[FX_NI]
+    cdef vd none = vd_splat(0.0), odd = vd_splat(ODD), one = vd_splat(1.0), far = vd_splat(500.0)
+    cdef vd least = vd_splat(1e-290), most = vd_splat(1e18)
+    cdef Py_ssize_t i, v, step = FX_NI * FX_VD
+    for i in range((count + step - 1) // step * step):
+        if i < count and parts[i].shift == 0.0 and -1000 < parts[i].c < 1000:
+            s[i] = parts[i].s
+            c[i] = <double>parts[i].c
+        else:
+            s[i] = c[i] = 0.0
+            values[i] = ODD
+    i = 0
+    while i < count:
+        for v in range(FX_NI):
+            a[v] = none - vd_load(values + i + v * FX_VD)
+            ok[v] = vd_ge(far, vd_abs(a[v]))
+            a[v] = vd_pick(ok[v], a[v], none)
+        vd_exp_full(a, y)
+        for v in range(FX_NI):
+            y[v] = y[v] * vd_load(s + i + v * FX_VD) * vd_power(vd_load(c + i + v * FX_VD))
+            ok[v] = ok[v] & vd_ge(y[v], least) & vd_ge(most, y[v])
+            y[v] = vd_pick(ok[v], y[v], one)
+        vd_log1p(y, y)
+        for v in range(FX_NI):
+            vd_store(values + i + v * FX_VD, vd_pick(ok[v], y[v], odd))
+        i += step

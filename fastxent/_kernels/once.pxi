@@ -71,7 +71,7 @@ cdef inline bint once_segment(
                 once_groups(x[0], x[1], 1, what, lanes, &odd)
         j += size
     for s in range(3):
-        fold_plain(lanes + 16 * s)
+        lanes[16 * s] = fx_fold(lanes + 16 * s)
     out.u = lanes[0]
     out.mean = lanes[16]
     out.s = lanes[32]

@@ -197,7 +197,7 @@ cdef inline void bring_run(
 ) noexcept nogil:
     """A run of the working precision: where it lies, or in `buffer`."""
     if side.kind == native(like) and side.stride == itemsize(side.kind) and side.shift == 0.0:
-        lay_run(side.x + j * side.stride, native(like), n, -1, run, NULL, tail, like)
+        lay_run(side.x + j * side.stride, native(like), 0, n, -1, run, NULL, tail, like)
     elif side.kind == F16:
         gather_run(side.x + j * side.stride, F16, side.stride, n, -1, side.shift, run, buffer, like)
     elif side.kind == BF16:
@@ -237,7 +237,7 @@ cdef inline void pair_segment(
         pair_run(&runs[0], &runs[1], tails, tails + 128, k, what, lanes)
         j += size
     for s in range(STATISTICS):
-        fold_plain(lanes + 16 * s)
+        lanes[16 * s] = fx_fold(lanes + 16 * s)
         sums[s] = lanes[16 * s]
 
 

@@ -77,8 +77,8 @@ cdef inline bint sum_segment(
         size = min(block, n - j)
         scanned = moments or far
         if moments or not known:
-            # for a sum the first run's maximum will do, where it is an ordinary one
-            some = size if moments else min(size, run_length(like))
+            # for a sum the first group's maximum will do, where it is an ordinary one
+            some = size if moments else min(size, group_length(like))
             block_top = scan_block(x + j * stride, kind, stride, some, hole - j, moments, x_label, &out.above, like)
             if some < size and not block_top > -limit:
                 some = size
@@ -134,10 +134,8 @@ cdef inline bint sum_segment(
     out.argmax = -1
     fold(hi, lo, &out.s, &out.s_lo, like)
     if moments:
-        fold_plain(w)
-        fold_plain(q)
-        out.w = w[0]
-        out.q = q[0]
+        out.w = fx_fold(w)
+        out.q = fx_fold(q)
         out.argmax = find(x, kind, stride, best, n, top, hole, like)
     mend(out, like)
     return False
@@ -182,29 +180,14 @@ cdef inline void rescale(
         scale_lanes(q, factor * factor)
 
 
-cdef inline void fold_plain(double *lanes) noexcept nogil:
-    cdef Py_ssize_t half = 8, i
-    while half:
-        for i in range(half):
-            lanes[i] = lanes[i] + lanes[i + half]
-        half = half // 2
-
-
 cdef inline void fold(double *hi, double *lo, double *s, double *s_lo, vec like) noexcept nogil:
     """Sum of the wide lanes as a tree; for float64 as a pair."""
-    cdef Py_ssize_t half = 4, i
-    cdef double a, b, t
+    cdef double t
     if vec is vf:
-        fold_plain(hi)
-        s[0] = hi[0]
+        s[0] = fx_fold(hi)
         s_lo[0] = 0.0
     else:
-        while half:
-            for i in range(half):
-                two_sum(hi[i], hi[i + half], &a, &b)
-                hi[i] = a
-                lo[i] = lo[i] + lo[i + half] + b
-            half = half // 2
+        fx_fold_pairs(hi, lo)
         t = hi[0] + lo[0]
         s[0] = t
         s_lo[0] = lo[0] - (t - hi[0])

@@ -278,6 +278,7 @@ cdef inline void put_minus_infinity(char *p, int kind, Py_ssize_t i) noexcept no
 cdef inline void lay_run(
     const char *p,        # in (n,), contiguous
     int kind,
+    Py_ssize_t before,    # columns in front of p that may be read
     Py_ssize_t n,         # <= run_length
     Py_ssize_t hole,      # index to leave out, or one outside [0, n)
     Run *run,
@@ -286,25 +287,25 @@ cdef inline void lay_run(
     vec like,
 ) noexcept nogil:
     """Look at a contiguous run where it lies; only the hole's group and a partial last one are copied, as they are."""
-    cdef Py_ssize_t lanes = group_length(like), size = itemsize(kind), rest = n % lanes, i
-    cdef uint64_t filling = minus_infinity(kind)
+    cdef Py_ssize_t lanes = group_length(like), size = itemsize(kind), rest = n % lanes
     run.start = p
     run.groups = (n + lanes - 1) // lanes
     run.hole_group = -1
     run.tail_group = -1
     if rest:
         run.tail_group = run.groups - 1
-        for i in range(16):
-            memcpy(tail_copy + 8 * i, &filling, 8)
-        memcpy(tail_copy, p + (n - rest) * size, rest * size)
+        fx_copy_last(
+            p + n * size, rest * size, <int>(lanes * size), before + n >= lanes, minus_infinity(kind), tail_copy
+        )
     if 0 <= hole < n:
         if hole >= n - rest:
             put_minus_infinity(tail_copy, kind, hole - (n - rest))
         else:
             run.hole_group = hole // lanes
-            for i in range(lanes * size // <Py_ssize_t>sizeof(vd)):
-                vd_store(hole_copy + i * sizeof(vd), vd_load(p + run.hole_group * lanes * size + i * sizeof(vd)))
-            put_minus_infinity(hole_copy, kind, hole % lanes)
+            fx_copy_but(
+                p + run.hole_group * lanes * size, <int>(lanes * size), <int>size, <int>(hole % lanes), minus_infinity(kind),
+                hole_copy,
+            )
 
 
 cdef inline void gather_run(
@@ -346,7 +347,7 @@ cdef inline void scan_run(
     bint count,
     Py_ssize_t label_group,  # with `count`: groups before it, it, and those behind it have thresholds of their own
     const vec *thresholds,   # in (3, FX_NV): elements >= theirs are counted
-    int64_t *above,       # in, out
+    vi *n32, vl *n64,     # in, out: minus how many so far, a lane of float32 or float64
 ) noexcept nogil:
     """Maximum of a run, and with `count` the number of elements at or above a threshold a lane."""
     cdef vec x, m = top[0]
@@ -355,8 +356,8 @@ cdef inline void scan_run(
     cdef const char *start = run.start
     cdef Py_ssize_t groups = run.groups
     cdef const vec *threshold = thresholds
-    cdef vi n32 = <vi>vf_splat(0)
-    cdef vl n64 = <vl>vd_splat(0)
+    cdef vi few = n32[0]
+    cdef vl many = n64[0]
     for g in range(groups):
         p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
         if count:
@@ -366,15 +367,12 @@ cdef inline void scan_run(
             m = vmax(m, x)
             if count:
                 if vec is vf:
-                    n32 = n32 + vf_ge(x, threshold[v])
+                    few = few + vf_ge(x, threshold[v])
                 else:
-                    n64 = n64 + vd_ge(x, threshold[v])
+                    many = many + vd_ge(x, threshold[v])
     top[0] = m
-    if count:
-        if vec is vf:
-            above[0] -= vi_total(n32)
-        else:
-            above[0] -= vl_total(n64)
+    n32[0] = few
+    n64[0] = many
 
 
 cdef inline void sum_groups(

@@ -329,7 +329,7 @@ cdef inline bint share_segment(
                     vd_store(lanes + i, vd_load(lanes + i) + acc[s * FX_NH + v])
         j += size
     for s in range(STATISTICS):
-        fold_plain(lanes + 16 * s)
+        lanes[16 * s] = fx_fold(lanes + 16 * s)
         sums[s] = lanes[16 * s] * power_of_two(-LIFT)
     return top_lane(low) < -power_of_two(LIFT_RATIO - LOW)
 

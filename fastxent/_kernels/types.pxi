@@ -100,6 +100,12 @@ cdef extern from "exponential.h" nogil:
     double fx_fma(double, double, double)
     void fx_prefetch(const void *)
 
+cdef extern from "groups.h" nogil:
+    void fx_copy_but(const char *, int, int, int, uint64_t, char *)
+    void fx_copy_last(const char *, Py_ssize_t, int, bint, uint64_t, char *)
+    double fx_fold(const double *)
+    void fx_fold_pairs(double *, double *)
+
 cdef extern from "tiles.h" nogil:
     enum: FX_TILE
     enum: FX_TILES
