@@ -318,25 +318,26 @@ cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil
     return counts
 
 
-cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
+cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads, Py_ssize_t some) noexcept nogil:
+    """All tasks, `some` neighbouring ones a thread at a time."""
     cdef int64_t counts = 0
     cdef Py_ssize_t task
     if threads <= 1 or tasks <= 1:
         for task in range(tasks):
             counts += one_task(job, phase, task)
     else:
-        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
+        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic", chunksize=some):
             counts += one_task(job, phase, task)
     return counts
 
 
 cdef int64_t run_job(Job *job, int threads) noexcept nogil:
-    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines
+    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines, some = 1
     if rows <= 0:
         return 0
     if job.window != NULL:
-        run_phase(job, 3, job.segment1 - job.segment0, threads)
-        return run_phase(job, 4, 1, 1) if job.segment1 == job.segments else 0
+        run_phase(job, 3, job.segment1 - job.segment0, threads, 1)
+        return run_phase(job, 4, 1, 1, 1) if job.segment1 == job.segments else 0
     if job.strided:
         lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
         job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS
@@ -345,8 +346,11 @@ cdef int64_t run_job(Job *job, int threads) noexcept nogil:
         if not job.strided:
             job.rows_a_task = max(1, CHUNK // max(1, job.classes))
             units = (rows + job.rows_a_task - 1) // job.rows_a_task
-        return run_phase(job, 0, units, threads)
-    run_phase(job, 1, units * (job.segment1 - job.segment0), threads)
+        else:
+            # neighbours share pages, and what one fetches ahead is the next one's
+            some = max(1, min(CHUNK // (FX_PIXELS * max(1, job.classes)), units // (8 * max(1, threads))))
+        return run_phase(job, 0, units, threads, some)
+    run_phase(job, 1, units * (job.segment1 - job.segment0), threads, 1)
     if job.segment1 < job.segments:
         return 0
-    return run_phase(job, 2, units, threads)
+    return run_phase(job, 2, units, threads, 1)

@@ -22,6 +22,9 @@ cdef bint labels_of(
             labels[i] = -1
         return True
     p = job.labels + offset_of(&job.layout, LABELS, row)
+    # those of the next rows
+    for i in range(0, count * stride, 64):
+        fx_prefetch(p + count * stride + i)
     if job.label_code == 8 + SIGNED and stride == 8:
         memcpy(labels, p, 8 * count)
     elif job.label_code == 4 + SIGNED and stride == 4:

@@ -14,6 +14,7 @@
 #include "vmath.h"
 
 #define FX_BATCH (FX_NI * FX_VF) /* rows taken together */
+#define FX_BATCHES_AHEAD 4
 #define FX_MOST_OWN 87.0f        /* what a label's logit, or the largest, is up to; a row beyond is for others */
 
 FX_INLINE vf vf_where(vi mask, vf yes, vf no) { return vf_by_sign((vf)mask, no, yes); } /* 1 instruction, vf_pick 3 */
@@ -169,7 +170,7 @@ FX_INLINE void fx_sums_down(
         for (; k + 4 <= n; k += 4, q += 4 * stride) {
             for (int i = 0; i < 4; i++) x[i] = vf_load_kind(q + i * stride, kind);
             if (lines)
-                for (int i = 0; i < 4; i++) fx_prefetch(q + i * stride + FX_BATCH * size);
+                for (int i = 0; i < 4; i++) fx_prefetch(q + i * stride + FX_BATCHES_AHEAD * FX_BATCH * size);
             block += fx_quad_sum(x, label, &own_);
             label -= 4;
             if (k % 8 == 4) {
