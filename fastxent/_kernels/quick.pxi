@@ -4,13 +4,15 @@
 
 cdef extern from "quick.h" nogil:
     enum: FX_BATCH
+    enum: FX_SUMS
     const double FX_MOST_OWN
     void fx_sums_across(
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
     )
     void fx_sums_few(const char *, int, const int32_t *, vf *, vf *, vf *)
+    Py_ssize_t fx_batch(Py_ssize_t, Py_ssize_t)
     void fx_sums_down(
-        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
+        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
     )
     void fx_tops_across(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, vf *, int32_t *)
     void fx_tops_down(const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, vf *, int32_t *)
@@ -89,8 +91,9 @@ cdef inline bint sums_across(
     const char *x, int kind, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
     bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
 ) noexcept nogil:
-    """quick_sums of rows whose classes lie side by side, n <= NARROW_SINGLE: where they lie, or some classes at a time in
-    a buffer. A few rows leave vectors out."""
+    """Sums of a batch of rows whose classes lie side by side, n <= NARROW_SINGLE, their labels' terms left out, and the
+    labels' logits: where they lie, or some classes at a time in a buffer. A few rows leave vectors out. True, and no
+    more, where all rows are far off."""
     cdef float room[NARROW * FX_BATCH]
     cdef vf top[FX_NI]
     cdef bint lies = rows == FX_BATCH and kind == F32 and (n >= 4 or row_stride == n * 4)
@@ -121,44 +124,67 @@ cdef inline bint sums_across(
     return False
 
 
-cdef inline bint quick_sums(
+cdef inline bint sums_down(
     const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
     bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
 ) noexcept nogil:
-    """Sums of a batch of rows, their labels' terms left out, and the labels' logits; True, and no more, where all rows are
-    far off."""
+    """The same of rows whose classes lie apart: of those that lie side by side any number."""
     cdef float room[NARROW * FX_BATCH]
     cdef vf top[FX_NI]
-    cdef Py_ssize_t i, j, some, size = itemsize(kind)
-    cdef bint full = rows == FX_BATCH and row_stride == size
+    cdef Py_ssize_t i, j, k, some, row, size = itemsize(kind)
+    cdef bint lies = rows >= FX_BATCH and row_stride == size
+    cdef Py_ssize_t batches = (rows + FX_BATCH - 1) // FX_BATCH, parts = (n + NARROW - 1) // NARROW
     if not lse and all_far(x, kind, class_stride, row_stride, rows, labels):
         return True
-    if class_stride == size and n <= NARROW_SINGLE:
-        return sums_across(x, kind, row_stride, n, rows, lse, labels, s, lo, own)
-    for i in range(FX_NI):
+    for i in range(batches * FX_NI):
         s[i] = lo[i] = own[i] = vf_splat(0)
-        top[i] = vf_splat(-INFINITY)
     if lse:
-        memset(labels, 255, 4 * FX_BATCH)
-        if full:
-            fx_tops_down(x, class_stride, kind, size, 0, n, top, labels)
-        else:
-            for i in range((n + NARROW - 1) // NARROW):
+        for k in range(batches):
+            row = fx_batch(k, rows) if lies else 0
+            memset(labels + row, 255, 4 * FX_BATCH)
+            for i in range(FX_NI):
+                top[i] = vf_splat(-INFINITY)
+            if lies:
+                fx_tops_down(x + row * size, class_stride, kind, size, 0, n, top, labels + row)
+                continue
+            for i in range(parts):
                 j = i * NARROW
                 some = min(<Py_ssize_t>NARROW, n - j)
                 gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
                 fx_tops_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, top, labels)
         if all_far(x, kind, class_stride, row_stride, rows, labels):
             return True
-    for i in range((n + NARROW - 1) // NARROW):
+    for i in range(parts):
         j = i * NARROW
         some = min(<Py_ssize_t>NARROW, n - j)
-        if full:
-            fx_sums_down(x + j * class_stride, class_stride, kind, size, j, some, labels, s, lo, own)
+        if lies:
+            fx_sums_down(x + j * class_stride, class_stride, kind, size, j, some, rows, labels, s, lo, own)
         else:
             gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
-            fx_sums_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, labels, s, lo, own)
+            fx_sums_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, FX_BATCH, labels, s, lo, own)
     return False
+
+
+cdef inline bint finish_batch(
+    const vf *s, const vf *lo, const vf *own, bint lse, bint exact, Py_ssize_t i, Quick *out
+) noexcept nogil:
+    """Results of a batch, whose first row is i; whether all are done."""
+    cdef vf y[FX_NI]
+    cdef vf a[FX_NI]
+    cdef vf b[FX_NI]
+    cdef vi ok[FX_NI]
+    cdef Py_ssize_t v
+    if exact:
+        fx_quick_finish(s, lo, own, False, y, a, b, ok)
+    else:
+        fx_quick_finish(s, lo, own, lse, y, NULL, NULL, ok)
+    for v in range(FX_NI):
+        vf_store(&out.values[i + v * FX_VF], y[v])
+        vf_store(&out.ok[i + v * FX_VF], <vf>ok[v])
+        if exact:
+            vf_store(&out.main[i + v * FX_VF], a[v])
+            vf_store(&out.rest[i + v * FX_VF], b[v])
+    return fx_all(ok)
 
 
 cdef inline Py_ssize_t quick_rows(
@@ -169,33 +195,50 @@ cdef inline Py_ssize_t quick_rows(
     cdef vf s[FX_NI]
     cdef vf lo[FX_NI]
     cdef vf own[FX_NI]
-    cdef vf y[FX_NI]
-    cdef vf a[FX_NI]
-    cdef vf b[FX_NI]
-    cdef vi ok[FX_NI]
-    cdef Py_ssize_t i, k, v, left = 0
+    cdef Py_ssize_t i, k, some = min(<Py_ssize_t>FX_BATCH, rows), left = 0
+    cdef const char *p
+    cdef bint far
     for k in range((rows + FX_BATCH - 1) // FX_BATCH):
-        # the last batch goes back over rows that are done
-        i = max(<Py_ssize_t>0, min(k * FX_BATCH, rows - FX_BATCH))
-        if quick_sums(
-            x + i * row_stride, kind, class_stride, row_stride, n, min(<Py_ssize_t>FX_BATCH, rows), lse,
-            &out.labels[i], s, lo, own,
-        ):
+        i = fx_batch(k, rows) if rows > FX_BATCH else 0
+        p = x + i * row_stride
+        if class_stride == itemsize(kind) and n <= NARROW_SINGLE:
+            far = not lse and all_far(p, kind, class_stride, row_stride, some, &out.labels[i])
+            far = far or sums_across(p, kind, row_stride, n, some, lse, &out.labels[i], s, lo, own)
+        else:
+            far = sums_down(p, kind, class_stride, row_stride, n, some, lse, &out.labels[i], s, lo, own)
+        if far:
             memset(&out.ok[i], 0, 4 * FX_BATCH)
             left += 1
-            continue
-        if exact:
-            fx_quick_finish(s, lo, own, False, y, a, b, ok)
         else:
-            fx_quick_finish(s, lo, own, lse, y, NULL, NULL, ok)
-        for v in range(FX_NI):
-            vf_store(&out.values[i + v * FX_VF], y[v])
-            vf_store(&out.ok[i + v * FX_VF], <vf>ok[v])
-            if exact:
-                vf_store(&out.main[i + v * FX_VF], a[v])
-                vf_store(&out.rest[i + v * FX_VF], b[v])
-        left += not fx_all(ok)
+            left += not finish_batch(s, lo, own, lse, exact, i, out)
     return left
+
+
+cdef inline Py_ssize_t neighbouring_rows(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t n, Py_ssize_t rows, bint lse, bint exact, Quick *out
+) noexcept nogil:
+    """The same of rows that lie side by side, FX_BATCH of them at least."""
+    cdef vf s[FX_SUMS]
+    cdef vf lo[FX_SUMS]
+    cdef vf own[FX_SUMS]
+    cdef Py_ssize_t k, left = 0, batches = (rows + FX_BATCH - 1) // FX_BATCH
+    if sums_down(x, kind, class_stride, itemsize(kind), n, rows, lse, out.labels, s, lo, own):
+        memset(out.ok, 0, 4 * rows)
+        return batches
+    for k in range(batches):
+        left += not finish_batch(
+            s + k * FX_NI, lo + k * FX_NI, own + k * FX_NI, lse, exact, fx_batch(k, rows), out
+        )
+    return left
+
+
+cdef inline Py_ssize_t quick_rows_of(
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    bint lse, bint exact, Quick *out,
+) noexcept nogil:
+    if row_stride == itemsize(kind) and rows > FX_BATCH:
+        return neighbouring_rows(x, kind, class_stride, n, rows, lse, exact, out)
+    return quick_rows(x, kind, class_stride, row_stride, n, rows, lse, exact, out)
 
 
 cdef Py_ssize_t any_quick_rows(
@@ -203,7 +246,7 @@ cdef Py_ssize_t any_quick_rows(
     bint lse, bint exact, Quick *out,
 ) noexcept nogil:
     if kind == F32:
-        return quick_rows(x, F32, class_stride, row_stride, n, rows, lse, exact, out)
+        return quick_rows_of(x, F32, class_stride, row_stride, n, rows, lse, exact, out)
     if kind == F16:
-        return quick_rows(x, F16, class_stride, row_stride, n, rows, lse, exact, out)
-    return quick_rows(x, BF16, class_stride, row_stride, n, rows, lse, exact, out)
+        return quick_rows_of(x, F16, class_stride, row_stride, n, rows, lse, exact, out)
+    return quick_rows_of(x, BF16, class_stride, row_stride, n, rows, lse, exact, out)
