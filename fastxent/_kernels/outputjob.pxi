@@ -46,6 +46,7 @@ cdef Py_ssize_t log_sums(
         return left
     # the loss against the largest logit, and that logit
     if n > 1:
+        quick.ahead_stride = 0
         any_quick_rows(x, job.kind, job.class_stride, stride, n, count, True, True, &quick)
     for i in range(count):
         odd[i] = n == 1 or not quick.ok[i]

@@ -22,9 +22,6 @@ cdef bint labels_of(
             labels[i] = -1
         return True
     p = job.labels + offset_of(&job.layout, LABELS, row)
-    # those of the next rows
-    for i in range(0, count * stride, 64):
-        fx_prefetch(p + count * stride + i)
     if job.label_code == 8 + SIGNED and stride == 8:
         memcpy(labels, p, 8 * count)
     elif job.label_code == 4 + SIGNED and stride == 4:
@@ -234,8 +231,8 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef uint8_t done[FX_PIXELS]
     cdef int64_t counts = 0
     cdef Quick quick
-    cdef bint counted, with_top, single
-    cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X)
+    cdef bint counted, with_top, single, plain
+    cdef Py_ssize_t row, count, left, i, stride = pixel_stride(job, X), label_stride
     cdef const char *x
     cdef char *place = NULL
     cdef Py_ssize_t step = 0
@@ -245,15 +242,23 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         plain_pixels(job, row, count)
         return 0
     x = job.x + offset_of(&job.layout, X, row)
-    counted = labels_of(job, row, count, labels, status)
     with_top = job.mode == LSE and job.classes <= MOST_TOPS and job.classes > 1 and job.single
     single = with_top or (
         job.single and job.classes > 1 and job.label_code and (job.mode == LOSS or job.mode == STATS)
     )
     left = count
+    label_stride = pixel_stride(job, LABELS) if job.label_code else 0
+    # those that all count, in lanes of 32 bits from the first; else whatever they are
+    plain = single and label_stride == 8 and job.label_code == 8 + SIGNED and fx_plain_labels(
+        job.labels + offset_of(&job.layout, LABELS, row), count, job.classes, job.has_ignore, <int64_t>job.ignore,
+        quick.labels,
+    )
+    counted = plain or labels_of(job, row, count, labels, status)
     if single:
-        for i in range(max(count, <Py_ssize_t>FX_BATCH)):
+        for i in range(count if plain else 0, max(count, <Py_ssize_t>FX_BATCH)):
             quick.labels[i] = <int32_t>labels[i] if i < count else -1
+        quick.ahead_stride = label_stride if 0 < label_stride <= 64 else 0
+        quick.ahead = job.labels + offset_of(&job.layout, LABELS, row) + count * label_stride if quick.ahead_stride else NULL
         left = any_quick_rows(
             x, job.kind, job.class_stride, stride, job.classes, count, with_top, job.mode == STATS, &quick
         )
@@ -262,6 +267,10 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
             if job.status != NULL:
                 memset(job.status + (row - job.row0), USED, count)
             return 0
+        if plain:
+            memset(status, USED, count)
+            for i in range(count):
+                labels[i] = quick.labels[i]
         for i in range(count):
             values[i] = quick.values[i] if quick.ok[i] else ODD
             pixels.c[i] = ODD

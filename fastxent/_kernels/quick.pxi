@@ -29,6 +29,8 @@ cdef struct Quick:
     float main[FX_PIXELS + FX_BATCH]         # with `exact`: the loss is main + rest, unrounded
     float rest[FX_PIXELS + FX_BATCH]
     int32_t ok[FX_PIXELS + FX_BATCH]         # -1, or 0 where nothing above holds
+    const char *ahead                        # the labels of the next rows, to be fetched meanwhile, some bytes apart
+    Py_ssize_t ahead_stride
 
 
 cdef inline void widen(const char *x, int kind, Py_ssize_t n, float *out) noexcept nogil:
@@ -169,11 +171,14 @@ cdef inline bint finish_batch(
     const vf *s, const vf *lo, const vf *own, bint lse, bint exact, Py_ssize_t i, Quick *out
 ) noexcept nogil:
     """Results of a batch, whose first row is i; whether all are done."""
+    cdef Py_ssize_t j
     cdef vf y[FX_NI]
     cdef vf a[FX_NI]
     cdef vf b[FX_NI]
     cdef vi ok[FX_NI]
     cdef Py_ssize_t v
+    for j in range(0, FX_BATCH * out.ahead_stride, 64):
+        fx_prefetch(out.ahead + i * out.ahead_stride + j)
     if exact:
         fx_quick_finish(s, lo, own, False, y, a, b, ok)
     else:

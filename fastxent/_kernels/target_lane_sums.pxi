@@ -225,6 +225,7 @@ cdef void plain_losses(const TargetJob *job, LanePiece *piece, const Columns *ra
     cdef Py_ssize_t i, k
     for i in range(max(raw.count, <Py_ssize_t>FX_BATCH)):
         quick.labels[i] = <int32_t>piece.own[i] if i < raw.count else -1
+    quick.ahead_stride = 0
     any_quick_rows(raw.p, raw.kind, raw.class_stride, raw.row_stride, n, raw.count, False, False, &quick)
     for i in range(raw.count):
         piece.plain[i] = quick.values[i]

@@ -106,6 +106,9 @@ cdef extern from "groups.h" nogil:
     double fx_fold(const double *)
     void fx_fold_pairs(double *, double *)
 
+cdef extern from "labels.h" nogil:
+    bint fx_plain_labels(const char *, Py_ssize_t, int64_t, bint, int64_t, int32_t *)
+
 cdef extern from "tiles.h" nogil:
     enum: FX_TILE
     enum: FX_TILES

@@ -1,0 +1,33 @@
+/* Labels of neighbouring rows, as most have them: 64-bit integers one after the other, brought into lanes of 32 bits. */
+#ifndef FASTXENT_LABELS_H
+#define FASTXENT_LABELS_H
+
+#include "simd.h"
+
+typedef int32_t vi_half __attribute__((vector_size(FX_VBYTES / 2)));
+typedef int32_t vi_half_u __attribute__((vector_size(FX_VBYTES / 2), aligned(4), may_alias));
+
+/* n labels to int32; whether all are in [0, classes), and none is `skip` where there is such a one. Each is read once.
+   classes <= 2^31. Without unsigned comparisons, which AVX2 has not: the sign of a label, or that of what is left to the
+   largest one, says that it is out of range. */
+FX_INLINE int fx_plain_labels(
+    const char *p, ptrdiff_t n, int64_t classes, int has_skip, int64_t skip, int32_t *out
+) {
+    vl bad = {0}, most = bad + (classes - 1), skipped = bad + (has_skip ? skip : -1);
+    int64_t bad_one = 0;
+    ptrdiff_t i = 0;
+    for (; i + FX_VD <= n; i += FX_VD) {
+        vl x = (vl)vd_load(p + 8 * i);
+        bad |= x | (most - x) | (vl)(x == skipped);
+        *(vi_half_u *)(out + i) = __builtin_convertvector(x, vi_half);
+    }
+    for (; i < n; i++) {
+        int64_t x;
+        memcpy(&x, p + 8 * i, 8);
+        bad_one |= x | (int64_t)((uint64_t)(classes - 1) - (uint64_t)x) | -(int64_t)(has_skip && x == skip);
+        out[i] = (int32_t)x;
+    }
+    return !(vl_any(bad < 0) | (bad_one < 0));
+}
+
+#endif
