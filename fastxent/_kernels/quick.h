@@ -13,8 +13,10 @@
 #include "quads.h"
 #include "vmath.h"
 
-#define FX_BATCH (FX_NI * FX_VF) /* rows taken together */
-#define FX_SUMS (FX_PIXELS / FX_VF + FX_NI) /* vectors that as many rows want, in whole batches */
+#define FX_NQ 4                  /* vectors whose results are worked out together: of 64 bytes, too, for a result is a
+                                    longer chain than an exponential */
+#define FX_BATCH (FX_NQ * FX_VF) /* rows taken together */
+#define FX_SUMS (FX_PIXELS / FX_VF + FX_NQ) /* vectors that as many rows want, in whole batches */
 #define FX_ROWS_AHEAD 64           /* fetched ahead where rows lie side by side */
 #define FX_MOST_OWN 87.0f        /* what a label's logit, or the largest, is up to; a row beyond is for others */
 
@@ -83,10 +85,10 @@ FX_INLINE void fx_sums_across(
     const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, const int32_t *labels,
     vf *s, vf *lo, vf *own
 ) {
-    vf x[8], block[FX_NI];
-    vi label[FX_NI];
+    vf x[8], block[FX_NQ];
+    vi label[FX_NQ];
     int rest = n % 4;
-    for (int g = vectors; g < FX_NI; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
+    for (int g = vectors; g < FX_NQ; g++) s[g] = vf_splat(1), lo[g] = own[g] = vf_splat(0);
     for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
         const char *ahead = p + FX_VF * stride + FX_PREFETCH;
         vf s_ = vf_splat(0), lo_ = s_, own_ = s_, some;
@@ -129,8 +131,8 @@ FX_INLINE void fx_sums_across(
 
 /* the same for two and three classes: no term is worked out for the label */
 FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, vf *lo, vf *own) {
-    vf x[4], a[FX_NI], b[FX_NI];
-    for (int g = 0; g < FX_NI; g++) {
+    vf x[4], a[FX_NQ], b[FX_NQ];
+    for (int g = 0; g < FX_NQ; g++) {
         vi label = (vi)vf_load(labels + g * FX_VF);
         fx_mask first = fx_has(label, 0);
         if (n == 2) {
@@ -148,10 +150,10 @@ FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, v
         if (FX_VF * 4 * n > 64) fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH + 64);
         lo[g] = vf_splat(0);
     }
-    vf_terms(a, s);
+    vf_terms_of(FX_NQ, a, s);
     if (n == 2) return;
-    vf_terms(b, b);
-    for (int g = 0; g < FX_NI; g++) s[g] += b[g];
+    vf_terms_of(FX_NQ, b, b);
+    for (int g = 0; g < FX_NQ; g++) s[g] += b[g];
 }
 
 /* ---- where batch k of `rows` rows begins, rows >= FX_BATCH: the last one goes back over rows that others have, too ---- */
@@ -159,7 +161,7 @@ FX_INLINE ptrdiff_t fx_batch(ptrdiff_t k, ptrdiff_t rows) {
     return (k + 1) * FX_BATCH <= rows ? k * FX_BATCH : rows - FX_BATCH;
 }
 
-/* ---- `rows` >= FX_BATCH rows that lie side by side: classes j to j + n of them, added to s + lo, FX_NI vectors a batch;
+/* ---- `rows` >= FX_BATCH rows that lie side by side: classes j to j + n of them, added to s + lo, FX_NQ vectors a batch;
    j is a multiple of 8. Eight classes of all rows, then the next eight: few streams of memory at a time, for where a
    class's rows are a power of two bytes long, lines of all classes would want the same places of a cache. ---- */
 FX_INLINE void fx_sums_down(
@@ -167,12 +169,12 @@ FX_INLINE void fx_sums_down(
     const int32_t *labels, vf *s, vf *lo, vf *own
 ) {
     vf x[4], none = vf_splat(-INFINITY);
-    ptrdiff_t vectors = (rows + FX_BATCH - 1) / FX_BATCH * FX_NI;
+    ptrdiff_t vectors = (rows + FX_BATCH - 1) / FX_BATCH * FX_NQ;
     for (ptrdiff_t k = 0; k < n; k += 8, p += 8 * stride) {
         /* the rest of these classes, then the first rows of the next ones */
         const char *next = k + 8 < n ? p + 8 * stride : p - k * stride + rows * size;
         for (ptrdiff_t g = 0; g < vectors; g++) {
-            ptrdiff_t row = fx_batch(g / FX_NI, rows) + g % FX_NI * FX_VF;
+            ptrdiff_t row = fx_batch(g / FX_NQ, rows) + g % FX_NQ * FX_VF;
             const char *q = p + row * size;
             const char *ahead = row + FX_ROWS_AHEAD < rows ? q + FX_ROWS_AHEAD * size : next + (row + FX_ROWS_AHEAD - rows) * size;
             vi label = (vi)vf_load(labels + row) - (int32_t)(j + k);
@@ -230,7 +232,7 @@ FX_INLINE void fx_tops_down(
 ) {
     for (ptrdiff_t k = 0; k < n; k++, p += stride) {
         for (int line = 0; line < FX_BATCH * size; line += 64) fx_prefetch(p + FX_BATCH * size + line);
-        for (int g = 0; g < FX_NI; g++) {
+        for (int g = 0; g < FX_NQ; g++) {
             vf x = vf_load_kind(p + g * FX_VF * size, kind), at = vf_load(best + g * FX_VF);
             at = vf_where((vi)(x > top[g]), (vf)((vi){0} + (int32_t)(j + k)), at);
             vf_store(best + g * FX_VF, at);
@@ -243,56 +245,56 @@ FX_INLINE void fx_tops_down(
    With `lse` the result is own + loss, with one rounding at the end. rest (or NULL): loss = out's main part e log 2 and
    what is added to it, unrounded: for those who want more than float32. */
 FX_INLINE void fx_quick_finish(const vf *s, const vf *lo, const vf *own, int lse, vf *out, vf *main_part, vf *rest, vi *ok) {
-    vf x[FX_NI], t[FX_NI], n[FX_NI], r[FX_NI], q[FX_NI], y[FX_NI], u[FX_NI], f[FX_NI], e[FX_NI], z[FX_NI];
-    vi top[FX_NI];
+    vf x[FX_NQ], t[FX_NQ], n[FX_NQ], r[FX_NQ], q[FX_NQ], y[FX_NQ], u[FX_NQ], f[FX_NQ], e[FX_NQ], z[FX_NQ];
+    vi top[FX_NQ];
     const vf magic = vf_splat(FX_MAGIC_F + 127.0f);
     /* e^-own = (1 + q) 2^n; with n comes the n of the sum's largest term, whose n lo is still in the sum (exponential.h) */
-    FX_EACH(x, vf_min(vf_splat(FX_MOST_OWN), vf_max(vf_splat(-FX_MOST_OWN), -own[v])));
-    FX_EACH(t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
-    FX_EACH(n, t[v] - magic);
-    FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
+    FX_EACH_OF(FX_NQ, x, vf_min(vf_splat(FX_MOST_OWN), vf_max(vf_splat(-FX_MOST_OWN), -own[v])));
+    FX_EACH_OF(FX_NQ, t, vf_fma(x[v], vf_splat((float)FX_LOG2E), magic));
+    FX_EACH_OF(FX_NQ, n, t[v] - magic);
+    FX_EACH_OF(FX_NQ, r, vf_fma(n[v], vf_splat(-FX_LN2_HI_F), x[v]));
     if (FX_FMA) {
-        FX_EACH(n, n[v] + __builtin_convertvector(((vi)s[v] >> 23) - 127, vf));
-        FX_EACH(q, vf_exp_tail(r[v]));
-        FX_EACH(q, vf_fma(q[v], r[v], vf_splat(1.0f)) * r[v]);
-        FX_EACH(q, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), q[v])); /* n lo is small: below 3e-7 */
+        FX_EACH_OF(FX_NQ, n, n[v] + __builtin_convertvector(((vi)s[v] >> 23) - 127, vf));
+        FX_EACH_OF(FX_NQ, q, vf_exp_tail(r[v]));
+        FX_EACH_OF(FX_NQ, q, vf_fma(q[v], r[v], vf_splat(1.0f)) * r[v]);
+        FX_EACH_OF(FX_NQ, q, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), q[v])); /* n lo is small: below 3e-7 */
     } else {
-        FX_EACH(r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
-        FX_EACH(q, vf_exp_tail(r[v]));
-        FX_EACH(q, r[v] + r[v] * r[v] * q[v]);
+        FX_EACH_OF(FX_NQ, r, vf_fma(n[v], vf_splat(-FX_LN2_LO_F), r[v]));
+        FX_EACH_OF(FX_NQ, q, vf_exp_tail(r[v]));
+        FX_EACH_OF(FX_NQ, q, r[v] + r[v] * r[v] * q[v]);
     }
     /* (s + lo) (1 + q) as a sum and what it lost, which for y near 0 is not small */
-    FX_EACH(z, vf_fma(s[v], q[v], vf_fma(lo[v], q[v], lo[v])));
-    FX_EACH(y, s[v] + z[v]);
-    FX_EACH(z, (z[v] - (y[v] - s[v])) * vf_scale(t[v]));
-    FX_EACH(y, y[v] * vf_scale(t[v]));
-    for (int v = 0; v < FX_NI; v++)
+    FX_EACH_OF(FX_NQ, z, vf_fma(s[v], q[v], vf_fma(lo[v], q[v], lo[v])));
+    FX_EACH_OF(FX_NQ, y, s[v] + z[v]);
+    FX_EACH_OF(FX_NQ, z, (z[v] - (y[v] - s[v])) * vf_scale(t[v]));
+    FX_EACH_OF(FX_NQ, y, y[v] * vf_scale(t[v]));
+    for (int v = 0; v < FX_NQ; v++)
         ok[v] = (vi)(x[v] == -own[v]) & (vi)(s[v] >= 1e-24f) & (vi)(s[v] <= 1e36f) & (vi)(y[v] >= 1e-30f) &
                 (vi)(y[v] <= 1e36f);
     /* log1p y: u = 1 + y = (1 + f) 2^e, what that sum lost goes to f; near 0 f is y itself (vmath.h) */
-    FX_EACH(u, 1.0f + y[v]);
-    FX_EACH(top, (((vi)u[v] - 0x3f3504f3) >> 23));
-    FX_EACH(e, __builtin_convertvector(top[v], vf));
-    FX_EACH(top, (top[v] << 23));
-    FX_EACH(f, (vf)((vi)u[v] - top[v]) - 1.0f);
-    FX_EACH(f, vf_fma(z[v] + (y[v] - (u[v] - 1.0f)), (vf)(0x3f800000 - top[v]), f[v]));
-    FX_EACH(z, (vf)((vi)(y[v] < 0.4142f) & (vi)z[v]));
-    FX_EACH(f, vf_where((vi)(y[v] < 0.4142f), y[v], f[v]));
-    vf_log_tail(f, q);
-    FX_EACH(q, f[v] + (vf_fma(e[v], vf_splat(FX_LN2_REST_F), q[v]) + z[v]));
-    FX_EACH(e, e[v] * FX_LN2_15); /* exact */
+    FX_EACH_OF(FX_NQ, u, 1.0f + y[v]);
+    FX_EACH_OF(FX_NQ, top, (((vi)u[v] - 0x3f3504f3) >> 23));
+    FX_EACH_OF(FX_NQ, e, __builtin_convertvector(top[v], vf));
+    FX_EACH_OF(FX_NQ, top, (top[v] << 23));
+    FX_EACH_OF(FX_NQ, f, (vf)((vi)u[v] - top[v]) - 1.0f);
+    FX_EACH_OF(FX_NQ, f, vf_fma(z[v] + (y[v] - (u[v] - 1.0f)), (vf)(0x3f800000 - top[v]), f[v]));
+    FX_EACH_OF(FX_NQ, z, (vf)((vi)(y[v] < 0.4142f) & (vi)z[v]));
+    FX_EACH_OF(FX_NQ, f, vf_where((vi)(y[v] < 0.4142f), y[v], f[v]));
+    vf_log_tail_of(FX_NQ, f, q);
+    FX_EACH_OF(FX_NQ, q, f[v] + (vf_fma(e[v], vf_splat(FX_LN2_REST_F), q[v]) + z[v]));
+    FX_EACH_OF(FX_NQ, e, e[v] * FX_LN2_15); /* exact */
     if (rest)
-        for (int v = 0; v < FX_NI; v++) main_part[v] = e[v], rest[v] = q[v];
+        for (int v = 0; v < FX_NQ; v++) main_part[v] = e[v], rest[v] = q[v];
     if (lse) {
-        FX_EACH(t, own[v] + e[v]);
-        FX_EACH(q, q[v] + vf_lost(own[v], e[v], t[v]));
-        FX_EACH(out, t[v] + q[v]);
+        FX_EACH_OF(FX_NQ, t, own[v] + e[v]);
+        FX_EACH_OF(FX_NQ, q, q[v] + vf_lost(own[v], e[v], t[v]));
+        FX_EACH_OF(FX_NQ, out, t[v] + q[v]);
     } else
-        FX_EACH(out, e[v] + q[v]);
+        FX_EACH_OF(FX_NQ, out, e[v] + q[v]);
 }
 FX_INLINE int fx_all(const vi *ok) { /* whether all lanes are set */
     vi all = ok[0];
-    for (int v = 1; v < FX_NI; v++) all &= ok[v];
+    for (int v = 1; v < FX_NQ; v++) all &= ok[v];
     return !vi_any(~all);
 }
 

@@ -3,6 +3,7 @@
 # and left to others (pixeljob.pxi).
 
 cdef extern from "quick.h" nogil:
+    enum: FX_NQ
     enum: FX_BATCH
     enum: FX_SUMS
     const double FX_MOST_OWN
@@ -97,9 +98,9 @@ cdef inline bint sums_across(
     labels' logits: where they lie, or some classes at a time in a buffer. A few rows leave vectors out. True, and no
     more, where all rows are far off."""
     cdef float room[NARROW * FX_BATCH]
-    cdef vf top[FX_NI]
+    cdef vf top[FX_NQ]
     cdef bint lies = rows == FX_BATCH and kind == F32 and (n >= 4 or row_stride == n * 4)
-    cdef int vectors = <int>((rows + FX_VF - 1) // FX_VF) if n >= 4 else FX_NI
+    cdef int vectors = <int>((rows + FX_VF - 1) // FX_VF) if n >= 4 else FX_NQ
     # two parts of much the same length: the last one must have a quad
     cdef Py_ssize_t step = n if lies or n <= NARROW else ((n + 1) // 2 + 7) // 8 * 8, parts = (n + step - 1) // step
     cdef Py_ssize_t i, j, some, stride = row_stride
@@ -132,19 +133,19 @@ cdef inline bint sums_down(
 ) noexcept nogil:
     """The same of rows whose classes lie apart: of those that lie side by side any number."""
     cdef float room[NARROW * FX_BATCH]
-    cdef vf top[FX_NI]
+    cdef vf top[FX_NQ]
     cdef Py_ssize_t i, j, k, some, row, size = itemsize(kind)
     cdef bint lies = rows >= FX_BATCH and row_stride == size
     cdef Py_ssize_t batches = (rows + FX_BATCH - 1) // FX_BATCH, parts = (n + NARROW - 1) // NARROW
     if not lse and all_far(x, kind, class_stride, row_stride, rows, labels):
         return True
-    for i in range(batches * FX_NI):
+    for i in range(batches * FX_NQ):
         s[i] = lo[i] = own[i] = vf_splat(0)
     if lse:
         for k in range(batches):
             row = fx_batch(k, rows) if lies else 0
             memset(labels + row, 255, 4 * FX_BATCH)
-            for i in range(FX_NI):
+            for i in range(FX_NQ):
                 top[i] = vf_splat(-INFINITY)
             if lies:
                 fx_tops_down(x + row * size, class_stride, kind, size, 0, n, top, labels + row)
@@ -172,10 +173,10 @@ cdef inline bint finish_batch(
 ) noexcept nogil:
     """Results of a batch, whose first row is i; whether all are done."""
     cdef Py_ssize_t j
-    cdef vf y[FX_NI]
-    cdef vf a[FX_NI]
-    cdef vf b[FX_NI]
-    cdef vi ok[FX_NI]
+    cdef vf y[FX_NQ]
+    cdef vf a[FX_NQ]
+    cdef vf b[FX_NQ]
+    cdef vi ok[FX_NQ]
     cdef Py_ssize_t v
     for j in range(0, FX_BATCH * out.ahead_stride, 64):
         fx_prefetch(out.ahead + i * out.ahead_stride + j)
@@ -183,7 +184,7 @@ cdef inline bint finish_batch(
         fx_quick_finish(s, lo, own, False, y, a, b, ok)
     else:
         fx_quick_finish(s, lo, own, lse, y, NULL, NULL, ok)
-    for v in range(FX_NI):
+    for v in range(FX_NQ):
         vf_store(&out.values[i + v * FX_VF], y[v])
         vf_store(&out.ok[i + v * FX_VF], <vf>ok[v])
         if exact:
@@ -197,9 +198,9 @@ cdef inline Py_ssize_t quick_rows(
     bint lse, bint exact, Quick *out,
 ) noexcept nogil:
     """Up to FX_PIXELS rows; give the number of batches that leave something to do."""
-    cdef vf s[FX_NI]
-    cdef vf lo[FX_NI]
-    cdef vf own[FX_NI]
+    cdef vf s[FX_NQ]
+    cdef vf lo[FX_NQ]
+    cdef vf own[FX_NQ]
     cdef Py_ssize_t i, k, some = min(<Py_ssize_t>FX_BATCH, rows), left = 0
     cdef const char *p
     cdef bint far
@@ -232,7 +233,7 @@ cdef inline Py_ssize_t neighbouring_rows(
         return batches
     for k in range(batches):
         left += not finish_batch(
-            s + k * FX_NI, lo + k * FX_NI, own + k * FX_NI, lse, exact, fx_batch(k, rows), out
+            s + k * FX_NQ, lo + k * FX_NQ, own + k * FX_NQ, lse, exact, fx_batch(k, rows), out
         )
     return left
 
