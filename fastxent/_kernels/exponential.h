@@ -136,12 +136,11 @@ FX_INLINE void vf_parts_of(int count, const vf *x, vf *p, vf *scale) { /* as a p
     FX_EACH_OF(count, c, vf_min(most, c[v]));
     vf_exp_of(count, c, vf_splat(FX_MAGIC_F + 127.0f), 0, p, scale);
 }
-FX_INLINE void vf_terms_of(int count, const vf *x, vf *e) {
-    vf p[4], scale[4];
-    vf_parts_of(count, x, p, scale);
-    FX_EACH_OF(count, e, p[v] * scale[v]);
+FX_INLINE void vf_terms(const vf *x, vf *e) {
+    vf p[FX_NI], scale[FX_NI];
+    vf_parts_of(FX_NI, x, p, scale);
+    FX_EACH(e, p[v] * scale[v]);
 }
-FX_INLINE void vf_terms(const vf *x, vf *e) { vf_terms_of(FX_NI, x, e); }
 FX_INLINE void vd_terms(const vd *x, vd *e) {
     vd c[FX_NI], scale[FX_NI];
     FX_EACH(c, vd_min(vd_splat(709.0), vd_max(vd_splat(-709.0), x[v])));

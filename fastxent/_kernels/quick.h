@@ -150,9 +150,9 @@ FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, v
         if (FX_VF * 4 * n > 64) fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH + 64);
         lo[g] = vf_splat(0);
     }
-    vf_terms_of(FX_NQ, a, s);
+    for (int g = 0; g < FX_NQ; g += FX_NI) vf_terms(a + g, s + g);
     if (n == 2) return;
-    vf_terms_of(FX_NQ, b, b);
+    for (int g = 0; g < FX_NQ; g += FX_NI) vf_terms(b + g, b + g);
     for (int g = 0; g < FX_NQ; g++) s[g] += b[g];
 }
 
@@ -280,7 +280,7 @@ FX_INLINE void fx_quick_finish(const vf *s, const vf *lo, const vf *own, int lse
     FX_EACH_OF(FX_NQ, f, vf_fma(z[v] + (y[v] - (u[v] - 1.0f)), (vf)(0x3f800000 - top[v]), f[v]));
     FX_EACH_OF(FX_NQ, z, (vf)((vi)(y[v] < 0.4142f) & (vi)z[v]));
     FX_EACH_OF(FX_NQ, f, vf_where((vi)(y[v] < 0.4142f), y[v], f[v]));
-    vf_log_tail_of(FX_NQ, f, q);
+    for (int v = 0; v < FX_NQ; v += FX_NI) vf_log_tail(f + v, q + v);
     FX_EACH_OF(FX_NQ, q, f[v] + (vf_fma(e[v], vf_splat(FX_LN2_REST_F), q[v]) + z[v]));
     FX_EACH_OF(FX_NQ, e, e[v] * FX_LN2_15); /* exact */
     if (rest)

@@ -48,19 +48,18 @@ FX_INLINE void vd_split(const vd *x, vd *f, vd *e) {
 }
 
 /* ---- log(1 + f) - f, for sqrt(1/2) <= 1 + f <= sqrt(2) ---- */
-FX_INLINE void vf_log_tail_of(int count, const vf *f, vf *y) {
-    vf q[4];
-    FX_EACH_OF(count, q, vf_fma(vf_splat(-0x1.382feep-4f), f[v], vf_splat(0x1.085e6ap-3f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(-0x1.0f4230p-3f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(0x1.226f16p-3f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(-0x1.5425f0p-3f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(0x1.99a406p-3f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(-0x1.00042ep-2f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(0x1.555550p-2f)));
-    FX_EACH_OF(count, q, vf_fma(q[v], f[v], vf_splat(-0x1.fffff8p-2f)));
-    FX_EACH_OF(count, y, f[v] * f[v] * q[v]);
+FX_INLINE void vf_log_tail(const vf *f, vf *y) {
+    vf q[FX_NI];
+    FX_EACH(q, vf_fma(vf_splat(-0x1.382feep-4f), f[v], vf_splat(0x1.085e6ap-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.0f4230p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.226f16p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.5425f0p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.99a406p-3f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.00042ep-2f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(0x1.555550p-2f)));
+    FX_EACH(q, vf_fma(q[v], f[v], vf_splat(-0x1.fffff8p-2f)));
+    FX_EACH(y, f[v] * f[v] * q[v]);
 }
-FX_INLINE void vf_log_tail(const vf *f, vf *y) { vf_log_tail_of(FX_NI, f, y); }
 
 FX_INLINE void vd_log_tail(const vd *f, vd *y) { /* log_reduced of elementary.pxi, and its derivation */
     vd s[FX_NI], z[FX_NI], h[FX_NI], q[FX_NI];
