@@ -9,18 +9,21 @@
 cdef inline Py_ssize_t inverses(
     const double *s, const double *s_lo, Py_ssize_t rows, char *inverse, char *inverse_lo, uint8_t *odd, vec like
 ) noexcept nogil:
-    """1 / s in two numbers of the working precision; mark and count the rows where it is not to be had."""
-    cdef double y, rest, most = 1.3e36 if vec is vf else 8.4e270     # 2^120, 2^900
+    """1 / s in two numbers of the working precision; mark and count the rows where it is not to be had. There is room for
+    FX_TILE sums behind the last."""
+    cdef double most = 1.3e36 if vec is vf else 8.4e270     # 2^120, 2^900
     cdef Py_ssize_t i, failed = 0
+    cdef vd y
+    if vec is vf:
+        for i in range((rows + FX_VD - 1) // FX_VD):
+            y = vd_splat(1.0) / vd_load(s + i * FX_VD)
+            vd_store_f32(inverse + 4 * i * FX_VD, y)
+            vd_store_f32(inverse_lo + 4 * i * FX_VD, y - vd_load_f32(inverse + 4 * i * FX_VD))
     for i in range(rows):
         odd[i] = not 1.0 <= s[i] <= most
         failed += odd[i]
-        y = 1.0 / s[i]
-        if vec is vf:
-            (<float *>inverse)[i] = <float>y
-            (<float *>inverse_lo)[i] = <float>(y - <double>(<float>y))
-        else:
-            (<double *>inverse)[i] = y
+        if vec is vd:
+            (<double *>inverse)[i] = 1.0 / s[i]
             (<double *>inverse_lo)[i] = reciprocal_rest(s[i], s_lo[i])
     return failed
 
@@ -39,16 +42,50 @@ cdef inline vec put_one(vec y, vec lo, bint logarithm, vec first, vec second) no
     return vfma(y, first, vfma(y, second, lo * first))
 
 
+cdef inline Py_ssize_t put_together(
+    const char *a, const char *a_lo, int kind, Py_ssize_t n, Py_ssize_t count, bint logarithm,
+    const char *first, const char *second, const vi *places, char *out, vec like,
+) noexcept nogil:
+    """put_rows of as many rows as a vector has lanes, and again: what lies side by side in and out is read and written as
+    one, each lane with what belongs to its row. Gives the number of rows that are done."""
+    cdef Py_ssize_t size = itemsize(kind), i, k, whole = 0
+    cdef vf one, two, y, lo
+    if vec is vf:
+        whole = count // FX_VF
+        for i in range(whole):
+            one = vf_load(first + 4 * i * FX_VF)
+            two = vf_load(second + 4 * i * FX_VF)
+            for k in range(n):
+                y = load(a, kind, like)
+                a += FX_VF * size
+                lo = y
+                if not logarithm:
+                    lo = vf_load(a_lo)
+                    a_lo += FX_VF * 4
+                vf_store(out, put_one(y, lo, logarithm, vf_permute(one, places[k]), vf_permute(two, places[k])))
+                out += FX_VF * 4
+    return whole * FX_VF
+
+
 cdef inline void put_rows(
     const char *a, const char *a_lo, int kind,       # in (count, n), side by side: logits, or their exponentials in two
     Py_ssize_t n, Py_ssize_t count, bint more,       # more: other rows lie behind these and are done afterwards
     bint logarithm,
     const char *first, const char *second,           # in (count,): the log-sum-exp, or the sum's inverse
+    const vi *places,                                # in (n,): the row of each lane of as many rows as lanes, or NULL
     char *out, Py_ssize_t out_stride, vec like,      # out: a row every `out_stride` bytes
 ) noexcept nogil:
     cdef Py_ssize_t w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w, i, k, left, whole = 0
     cdef vec x[1]
     cdef vec one, two, y, lo
+    if places != NULL and out_stride == n * native_size:
+        i = put_together(a, a_lo, kind, n, count, logarithm, first, second, places, out, like)
+        a += i * n * size
+        a_lo += 0 if logarithm else i * n * size
+        first += i * native_size
+        second += i * native_size
+        out += i * out_stride
+        count -= i
     if out_stride == n * native_size:
         # a row's last vector may run into the next rows, which are written after it
         whole = count if more else max(count - (w + n - 1) // n, 0)
@@ -101,6 +138,17 @@ cdef inline Py_ssize_t narrow_outputs(
     cdef bint together = out_class_stride == native_size or n == 1, more
     cdef const char *p
     cdef char *o
+    cdef vi lanes[2 * FX_VF]   # for rows no longer than two vectors
+    cdef vi *places = NULL
+    if vec is vf and FX_PERMUTES and 1 < n <= 2 * FX_VF and rows >= FX_VF:
+        places = lanes
+        i = k = 0
+        for j in range(n * FX_VF):
+            (<int32_t *>lanes)[j] = <int32_t>i
+            k += 1
+            if k == n:
+                k = 0
+                i += 1
     for j in range((rows + group - 1) // group):
         row = j * group
         count = min(group, rows - row)
@@ -120,7 +168,7 @@ cdef inline Py_ssize_t narrow_outputs(
                 else:
                     first[i] = lse[row + i]
                     second[i] = lse_lo[row + i]
-            put_rows(p, NULL, kind, n, count, more, True, <char *>first, <char *>second, o, step, like)
+            put_rows(p, NULL, kind, n, count, more, True, <char *>first, <char *>second, places, o, step, like)
         else:
             stream_terms(p, kind, count * n, True, <char *>e, <char *>e_lo, like)
             memset(<char *>e + count * n * native_size, 0, FX_TILE * native_size)
@@ -130,8 +178,8 @@ cdef inline Py_ssize_t narrow_outputs(
             add_rows(<char *>e_lo, n, count, chain, s, s_lo, like)
             failed += inverses(s, s_lo, count, <char *>first, <char *>second, odd + row, like)
             put_rows(
-                <char *>e, <char *>e_lo, native(like), n, count, more, False, <char *>first, <char *>second, o, step,
-                like,
+                <char *>e, <char *>e_lo, native(like), n, count, more, False, <char *>first, <char *>second, places,
+                o, step, like,
             )
         if not together:
             for i in range(count):

@@ -298,6 +298,17 @@ FX_INLINE int64_t vl_total(vl x) {
     return s;
 }
 #endif
+/* lane i of the result is lane index[i] of x; FX_PERMUTES: in one operation */
+#if defined(__AVX512F__) && FX_VBYTES == 64
+#define FX_PERMUTES 1
+FX_INLINE vf vf_permute(vf x, vi index) { return (vf)_mm512_permutexvar_ps((__m512i)index, (__m512)x); }
+#elif defined(__AVX2__) && FX_VBYTES == 32
+#define FX_PERMUTES 1
+FX_INLINE vf vf_permute(vf x, vi index) { return (vf)_mm256_permutevar8x32_ps((__m256)x, (__m256i)index); }
+#else
+#define FX_PERMUTES 0
+FX_INLINE vf vf_permute(vf x, vi index) { return __builtin_shuffle(x, index); }
+#endif
 FX_INLINE int vi_any(vi x) { /* whether a lane is set */
 #if defined(__AVX2__) && FX_VBYTES == 32
     return !_mm256_testz_si256((__m256i)x, (__m256i)x);

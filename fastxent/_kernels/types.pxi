@@ -75,6 +75,8 @@ cdef extern from "exponential.h" nogil:
     int64_t vi_total(vi)
     int64_t vl_total(vl)
     int vi_any(vi)
+    const bint FX_PERMUTES
+    vf vf_permute(vf, vi)
     int vl_any(vl)
     vf vf_without(vf, const int32_t *, int32_t)
     vd vd_without(vd, const int64_t *, int64_t)
