@@ -13,21 +13,22 @@ typedef int32_t vi_half_u __attribute__((vector_size(FX_VBYTES / 2), aligned(4),
 FX_INLINE int fx_plain_labels(
     const char *p, ptrdiff_t n, int64_t classes, int has_skip, int64_t skip, int32_t *out
 ) {
-    vl bad = {0}, most = bad + (classes - 1), skipped = bad + (has_skip ? skip : -1);
-    int64_t bad_one = 0;
+    typedef uint64_t vul __attribute__((vector_size(FX_VBYTES))); /* whose differences may wrap */
+    vul bad = {0}, most = bad + (uint64_t)(classes - 1), skipped = bad + (uint64_t)(has_skip ? skip : -1);
+    uint64_t bad_one = 0;
     ptrdiff_t i = 0;
     for (; i + FX_VD <= n; i += FX_VD) {
-        vl x = (vl)vd_load(p + 8 * i);
-        bad |= x | (most - x) | (vl)(x == skipped);
+        vul x = (vul)vd_load(p + 8 * i);
+        bad |= x | (most - x) | (vul)(x == skipped);
         *(vi_half_u *)(out + i) = __builtin_convertvector(x, vi_half);
     }
     for (; i < n; i++) {
-        int64_t x;
+        uint64_t x;
         memcpy(&x, p + 8 * i, 8);
-        bad_one |= x | (int64_t)((uint64_t)(classes - 1) - (uint64_t)x) | -(int64_t)(has_skip && x == skip);
+        bad_one |= x | ((uint64_t)(classes - 1) - x) | -(uint64_t)(has_skip && x == (uint64_t)skip);
         out[i] = (int32_t)x;
     }
-    return !(vl_any(bad < 0) | (bad_one < 0));
+    return !(vl_any((vl)bad < 0) | ((int64_t)bad_one < 0));
 }
 
 #endif

@@ -11,7 +11,7 @@
 #
 # Eight additions a lane cost at most 1.8 ULP on equal terms and 0.6 on average (64 cost up to 8); float64 has no wider lane
 # to hide them in (errors of softmax found: 4.3 ULP with 4 additions and a plain fold, 4.0 without, 2.8 with 2). A block's
-# terms are scaled by 2^-c, c the base-2 exponent of the largest term of the first run (or block); only where a block's
+# terms are scaled by 2^-c, c the base-2 exponent of the largest term of the first group (or block); only where a block's
 # maximum runs more than JUMP binades above is c raised and the block summed again from cache. Since c is an integer it
 # changes no bit. The label (the hole) enters neither the sum nor c: a confident row keeps its digits.
 #
