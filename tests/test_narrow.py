@@ -85,3 +85,32 @@ def test_an_evaluation_has_the_losses_of_cross_entropy(level, c):
     loss = fx.cross_entropy(x, y, reduction="none")
     some = np.isfinite(loss)
     assert fx.evaluate(x[some], y[some]).cross_entropy == fsum(loss[some].tolist()) / some.sum()
+
+
+@pytest.mark.parametrize("label", [-(1 << 63), -(1 << 32), -1, 3, 4, (1 << 31) + 1, 1 << 32, (1 << 32) + 1, 2**63 - 1])
+@pytest.mark.parametrize("place", [0, 5, 255, 256, N - 1])
+def test_a_label_out_of_range_anywhere(level, label, place):
+    """What 32 bits of it are does not count; and each is found in lanes and behind the last full vector."""
+    x = np.random.default_rng(0).standard_normal((N, 3), np.float32)
+    y = np.arange(N) % 3
+    want = fx.cross_entropy(x, y, reduction="none")
+    y[place] = label
+    with pytest.raises(IndexError, match=rf"target\[{place}\] is {label}, outside \[0, 3\)"):
+        fx.cross_entropy(x, y)
+    got = fx.cross_entropy(x, y, reduction="none", ignore_index=label)
+    want[place] = 0
+    assert same_bits(got, want)
+
+
+def test_rows_of_planes_a_power_of_two_apart(level):
+    """Eight classes of many rows at a time, and rows that are no whole number of vectors: the same as few at a time."""
+    x = 3 * np.random.default_rng(1).standard_normal((1, 21, 16, 64), np.float32)
+    y = np.random.default_rng(2).integers(0, 21, (1, 16, 64))
+    want = fx.cross_entropy(x, y, reduction="none"), fx.logsumexp(x, axis=1)
+    for size in (1, 5, 33, 64, 70, 255, 300):
+        pieces = [slice(i, i + size) for i in range(0, 1024, size)]
+        lines, labels = x.reshape(1, 21, 1024), y.reshape(1, 1024)
+        losses = [fx.cross_entropy(lines[:, :, s], labels[:, s], reduction="none") for s in pieces]
+        lses = [fx.logsumexp(lines[:, :, s], axis=1) for s in pieces]
+        for got, one in zip((losses, lses), want, strict=True):
+            assert same_bits(np.concatenate(got, axis=1), one.reshape(1, 1024))
