@@ -169,29 +169,35 @@ FX_INLINE void fx_sums_down(
     const int32_t *labels, vf *s, vf *lo, vf *own
 ) {
     vf x[4], none = vf_splat(-INFINITY);
-    ptrdiff_t vectors = (rows + FX_BATCH - 1) / FX_BATCH * FX_NQ;
+    ptrdiff_t batches = (rows + FX_BATCH - 1) / FX_BATCH;
     for (ptrdiff_t k = 0; k < n; k += 8, p += 8 * stride) {
-        /* the rest of these classes, then the first rows of the next ones */
+        /* what is fetched: the rest of these classes, then the first rows of the next ones */
         const char *next = k + 8 < n ? p + 8 * stride : p - k * stride + rows * size;
-        for (ptrdiff_t g = 0; g < vectors; g++) {
-            ptrdiff_t row = fx_batch(g / FX_NQ, rows) + g % FX_NQ * FX_VF;
-            const char *q = p + row * size;
-            const char *ahead = row + FX_ROWS_AHEAD < rows ? q + FX_ROWS_AHEAD * size : next + (row + FX_ROWS_AHEAD - rows) * size;
-            vi label = (vi)vf_load(labels + row) - (int32_t)(j + k);
-            vf s_ = s[g], lo_ = lo[g], own_ = own[g], block = vf_splat(0);
-            if (row * size % 64 == 0)
-                for (int i = 0; i < 8; i++) fx_prefetch(ahead + i * stride);
-            for (int h = 0; h < 8 && k + h < n; h += 4, label -= 4) {
-                if (k + h + 4 <= n)
-                    for (int i = 0; i < 4; i++) x[i] = vf_load_kind(q + (h + i) * stride, kind);
-                else
-                    for (int i = 0; i < 4; i++) x[i] = k + h + i < n ? vf_load_kind(q + (h + i) * stride, kind) : none;
-                block += fx_quad_sum(x, label, &own_);
+        for (ptrdiff_t b = 0, g = 0; b < batches; b++) {
+            ptrdiff_t row = fx_batch(b, rows);
+            const char *end = p + row * size + FX_BATCH * size;
+            const char *ahead = row + FX_ROWS_AHEAD < rows ? p + (row + FX_ROWS_AHEAD) * size : next + (row + FX_ROWS_AHEAD - rows) * size;
+            const int32_t *of = labels + row;
+            for (const char *v = p + row * size; v < end; v += FX_VF * size, ahead += FX_VF * size, of += FX_VF, g++) {
+                const char *q = v, *a = ahead;
+                vi label = (vi)vf_load(of) - (int32_t)(j + k);
+                vf own_ = own[g], block = vf_splat(0);
+                int line = (size_t)(v - p) % 64 == 0;
+                for (ptrdiff_t left = n - k, last = left > 8 ? left - 8 : 0; left > last; left -= 4, label -= 4) {
+                    if (left >= 4)
+                        for (int i = 0; i < 4; i++) x[i] = vf_load_kind(q + i * stride, kind);
+                    else
+                        for (int i = 0; i < 4; i++) x[i] = i < left ? vf_load_kind(q + i * stride, kind) : none;
+                    q += 4 * stride;
+                    if (line) {
+                        for (int i = 0; i < 4; i++) fx_prefetch(a + i * stride);
+                        a += 4 * stride;
+                    }
+                    block += fx_quad_sum(x, label, &own_);
+                }
+                own[g] = own_;
+                fx_add_block(block, &s[g], &lo[g]);
             }
-            fx_add_block(block, &s_, &lo_);
-            s[g] = s_;
-            lo[g] = lo_;
-            own[g] = own_;
         }
     }
 }
