@@ -68,6 +68,7 @@ def tiny_blocks(monkeypatch: pytest.MonkeyPatch, elements: int, rows: int, conve
     """Blocks far smaller than they are, and threads for however few elements."""
     monkeypatch.setattr(_rows, "BLOCK_ELEMENTS", elements)
     monkeypatch.setattr(_rows, "STRIDED_ELEMENTS", elements)
+    monkeypatch.setattr(_rows, "LONGER", 1)
     monkeypatch.setattr(_rows, "BLOCK_ROWS", rows)
     monkeypatch.setattr(_rows, "SERIAL_ELEMENTS", 0)
     monkeypatch.setattr(_arrays, "CONVERSION_ELEMENTS", conversion)

@@ -15,7 +15,9 @@ cdef void put_piece(const ElementJob *job, int a, Py_ssize_t i, Py_ssize_t n, ch
         move_items(job, a, i, n, items, True)
 
 
-cdef int element_task(const ElementJob *job, Py_ssize_t task) noexcept nogil:
+cdef int64_t element_task(const void *of, int phase, Py_ssize_t task) noexcept nogil:
+    """Whether an x was out of range, and 2^32 times whether a target was."""
+    cdef const ElementJob *job = <const ElementJob *>of
     cdef char raw[8 * PIECE]
     cdef char buffers[OPERANDS][8 * PIECE]
     cdef char batch[4 * BATCH]  # results that are only added up
@@ -61,23 +63,15 @@ cdef int element_task(const ElementJob *job, Py_ssize_t task) noexcept nogil:
     if job.sums != NULL:
         carry(job.sums + task * (LIMBS + SPECIAL))
     fx_fp_leave(control)
-    return bad
+    return (1 if bad & BAD_X else 0) + ((<int64_t>1 << 32) if bad & BAD_TARGET else 0)
 
 
-cdef int run_elements(const ElementJob *job, int threads) noexcept nogil:
-    cdef Py_ssize_t tasks = (job.stop - job.start + TASK - 1) // TASK, task
-    cdef int bad_x = 0, bad_target = 0, bad
-    if threads <= 1 or tasks <= 1:
-        for task in range(tasks):
-            bad = element_task(job, task)
-            bad_x += bad & BAD_X
-            bad_target += bad & BAD_TARGET
-    else:
-        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
-            bad = element_task(job, task)
-            bad_x += bad & BAD_X
-            bad_target += bad & BAD_TARGET
-    return (BAD_X if bad_x else 0) | (BAD_TARGET if bad_target else 0)
+cdef int run_elements(ElementJob *job, int threads, double seconds) noexcept nogil:
+    """The first elements, as many as there is time for; `stop` becomes their end."""
+    cdef Py_ssize_t tasks = (job.stop - job.start + TASK - 1) // TASK, done
+    cdef int64_t counts = run_tasks(element_task, job, 0, tasks, TASK, threads, seconds, &done)
+    job.stop = min(job.start + done * TASK, job.stop)
+    return (BAD_X if counts & 0xffffffffLL else 0) | (BAD_TARGET if counts >> 32 else 0)
 
 
 @cython.freelist(4)
@@ -168,8 +162,12 @@ cdef class Elements:
         """Number of elements."""
         return self.job.layout.rows
 
-    def run(self, Py_ssize_t start, Py_ssize_t stop, int threads, int64_t[:, ::1] sums=None):
-        """Do the elements from `start` to `stop`; give what was wrong: 1 for an x out of range, 2 for a target.
+    def run(
+        self, Py_ssize_t start, Py_ssize_t stop, int threads, int64_t[:, ::1] sums=None, double seconds=INFINITY
+    ):
+        """Do the elements from `start` to `stop`, or the first of them: nothing is begun when `seconds` are over.
+
+        Gives where it ended, and what was wrong: 1 for an x out of range, 2 for a target.
 
         `sums` has an exact sum for each `element_task` elements, to which the results are added.
         """
@@ -184,8 +182,8 @@ cdef class Elements:
                 raise ValueError("sums do not match")
             job.sums = &sums[0, 0]
         with nogil:
-            bad = run_elements(&job, threads)
-        return bad
+            bad = run_elements(&job, threads, seconds)
+        return job.stop, bad
 
 
 element_task_size = TASK

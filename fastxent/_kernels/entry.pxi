@@ -176,8 +176,11 @@ cdef class Rows:
         double[:, ::1] stats=None,
         uint8_t[::1] status=None,
         double unit=1.0,
+        double seconds=INFINITY,
     ):
-        """Do a block; give the numbers of ignored and of invalid rows (at the last segment, else zeros).
+        """Do a block, or, where a row is one segment, its first rows: nothing is begun when `seconds` are over.
+
+        Gives how many, and the numbers of ignored and of invalid rows (at the last segment, else zeros).
 
         `workspace` holds `partial_size` bytes a row and segment and lives as long as the rows' segments are under way; it
         is wanted where a row has several. `flat` takes the row results of the block instead of `out`; `stats`, (rows, 8),
@@ -239,8 +242,8 @@ cdef class Rows:
         if mode == LOSS and not self.has_labels:
             raise ValueError("labels are wanted")
         with nogil:
-            counts = run_job(&job, threads)
-        return counts & 0xffffffffLL, counts >> 32
+            counts = run_job(&job, threads, seconds)
+        return job.row1 - row0, counts & 0xffffffffLL, counts >> 32
 
 
 cdef int hold_limbs(sums, Py_buffer *view, bint writable) except -1:

@@ -1,9 +1,8 @@
-# A job: one block of rows, cut into tasks that threads share.
+# A job: one block of rows, cut into tasks that threads share, and ended early when it takes long: the rows done are the
+# first ones then.
 #
 # A task is some whole rows, a piece of neighbouring rows whose class axis is strided, or one column segment of either
 # where rows have several. Each runs under default floating-point control. No result depends on who runs what.
-
-from cython.parallel cimport prange
 
 cdef enum Mode:
     LSE = 0
@@ -21,7 +20,7 @@ cdef enum:
     ROW_ARRAYS = 3
 
 cdef enum:
-    CHUNK = 32768      # elements a thread takes at a time, at least
+    LEAST_CLASSES = 16  # that strided rows count as: one out of the ordinary takes as long as many elements
 
 
 # what is known of a row that comes in windows (window.pxi)
@@ -297,7 +296,8 @@ cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
     return counts
 
 
-cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil:
+cdef int64_t one_task(const void *of, int phase, Py_ssize_t task) noexcept nogil:
+    cdef const Job *job = <const Job *>of
     cdef uint64_t control = fx_fp_enter()
     cdef int64_t counts
     if phase == 1:
@@ -318,39 +318,31 @@ cdef int64_t one_task(const Job *job, int phase, Py_ssize_t task) noexcept nogil
     return counts
 
 
-cdef int64_t run_phase(const Job *job, int phase, Py_ssize_t tasks, int threads, Py_ssize_t some) noexcept nogil:
-    """All tasks, `some` neighbouring ones a thread at a time."""
-    cdef int64_t counts = 0
-    cdef Py_ssize_t task
-    if threads <= 1 or tasks <= 1:
-        for task in range(tasks):
-            counts += one_task(job, phase, task)
-    else:
-        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic", chunksize=some):
-            counts += one_task(job, phase, task)
-    return counts
-
-
-cdef int64_t run_job(Job *job, int threads) noexcept nogil:
-    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines, some = 1
+cdef int64_t run_job(Job *job, int threads, double seconds) noexcept nogil:
+    """The first rows of the block; row1 becomes the end of those that are done. Rows of several segments all are."""
+    cdef Py_ssize_t rows = job.row1 - job.row0, units = rows, lines, done, row, count
+    cdef int64_t counts
+    cdef int phase = 3 if job.window != NULL else 1
     if rows <= 0:
         return 0
-    if job.window != NULL:
-        run_phase(job, 3, job.segment1 - job.segment0, threads, 1)
-        return run_phase(job, 4, 1, 1, 1) if job.segment1 == job.segments else 0
     if job.strided:
         lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
         job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS
         units = lines * job.tasks_a_line
-    if job.parts == NULL:
-        if not job.strided:
-            job.rows_a_task = max(1, CHUNK // max(1, job.classes))
-            units = (rows + job.rows_a_task - 1) // job.rows_a_task
-        else:
-            # neighbours share pages, and what one fetches ahead is the next one's
-            some = max(1, min(CHUNK // (FX_PIXELS * max(1, job.classes)), units // (8 * max(1, threads))))
-        return run_phase(job, 0, units, threads, some)
-    run_phase(job, 1, units * (job.segment1 - job.segment0), threads, 1)
-    if job.segment1 < job.segments:
-        return 0
-    return run_phase(job, 2, units, threads, 1)
+    if job.parts != NULL or job.window != NULL:
+        run_tasks(one_task, job, phase, units * (job.segment1 - job.segment0), SEGMENT, threads, INFINITY, NULL)
+        if job.segment1 < job.segments:
+            return 0
+        return run_tasks(one_task, job, phase + 1, units, SEGMENT, threads, INFINITY, NULL)
+    if job.strided:
+        count = FX_PIXELS * max(LEAST_CLASSES, job.classes)
+        counts = run_tasks(one_task, job, 0, units, count, threads, seconds, &done)
+        while not pixels_of(job, done - 1, &row, &count):
+            done -= 1
+        job.row1 = row + count
+        return counts
+    job.rows_a_task = max(1, CHUNK // max(1, job.classes))
+    units = (rows + job.rows_a_task - 1) // job.rows_a_task
+    counts = run_tasks(one_task, job, 0, units, job.rows_a_task * job.classes, threads, seconds, &done)
+    job.row1 = min(job.row0 + done * job.rows_a_task, job.row1)
+    return counts

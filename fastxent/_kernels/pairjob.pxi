@@ -269,7 +269,8 @@ cdef int64_t pair_rows(const PairJob *job, Py_ssize_t task) noexcept nogil:
     return found
 
 
-cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept nogil:
+cdef int64_t pair_task(const void *of, int phase, Py_ssize_t task) noexcept nogil:
+    cdef const PairJob *job = <const PairJob *>of
     cdef uint64_t control = fx_fp_enter()
     cdef Py_ssize_t many = job.segment1 - job.segment0, row, segment, i
     cdef PairPart *parts
@@ -351,15 +352,8 @@ cdef int64_t pair_task(const PairJob *job, int phase, Py_ssize_t task) noexcept 
 
 
 cdef int64_t pair_phase(const PairJob *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
-    cdef int64_t bad = 0
-    cdef Py_ssize_t task
-    if threads <= 1 or tasks <= 1:
-        for task in range(tasks):
-            bad += pair_task(job, phase, task)
-    else:
-        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
-            bad += pair_task(job, phase, task)
-    return bad
+    cdef Py_ssize_t elements = SEGMENT if phase else job.sides * job.rows_a_task * job.classes
+    return run_tasks(pair_task, job, phase, tasks, elements, threads, INFINITY, NULL)
 
 
 cdef int64_t run_pairs(PairJob *job, bint first, bint sums, bint again, bint pairs, int threads) noexcept nogil:

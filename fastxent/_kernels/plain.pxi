@@ -89,7 +89,7 @@ cdef class Plain:
             for bad in range(4):
                 elements.job.constants[bad] = constants[bad]
         with nogil:
-            bad = run_elements(&elements.job, 1)
+            bad = run_elements(&elements.job, 1, INFINITY)
         if bad:
             return None
         return out if shape else out[()]
@@ -127,7 +127,7 @@ cdef class Plain:
                 # a task at a time, for it has one sum
                 job.start = job.stop
                 job.stop = min(job.start + TASK, count)
-                bad = run_elements(job, 1)
+                bad = run_elements(job, 1, INFINITY)
             value = exact_quotient(limbs, count if how == MEAN else 1) if how != NONE else 0.0
         if bad:
             return None
@@ -166,7 +166,7 @@ cdef class Plain:
         job.row1 = job.layout.rows
         job.segment1 = job.segments
         with nogil:
-            run_job(job, 1)
+            run_job(job, 1, INFINITY)
         return out if outputs or rest else out[()]
 
     def losses(self, x, target, weight, ignore_index, reduction, smoothing, from_logits, temperature, gradient):
@@ -231,7 +231,7 @@ cdef class Plain:
         with nogil:
             if how == NONE:
                 job.row1 = count
-                counts = run_job(job, 1)
+                counts = run_job(job, 1, INFINITY)
             else:
                 memset(limbs, 0, sizeof(limbs))
                 memset(weight_limbs, 0, sizeof(weight_limbs))
@@ -240,7 +240,7 @@ cdef class Plain:
                 while job.row1 < count:
                     job.row0 = job.row1
                     job.row1 = min(job.row0 + PLAIN_ROWS, count)
-                    counts += run_job(job, 1)
+                    counts += run_job(job, 1, INFINITY)
                     add_up(limbs, <const char *>flat, job.single, job.row1 - job.row0)
                     if job.row_weights != NULL:
                         add_up(weight_limbs, <const char *>row_weights, False, job.row1 - job.row0)

@@ -3,8 +3,10 @@
 #ifndef FASTXENT_PLATFORM_H
 #define FASTXENT_PLATFORM_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
@@ -42,6 +44,15 @@ static inline void fx_fp_leave(uint64_t old) {
 #else
     (void)old;
 #endif
+}
+
+/* ---- the next of what threads share out ---- */
+static inline ptrdiff_t fx_take(ptrdiff_t *next, ptrdiff_t n) { return __atomic_fetch_add(next, n, __ATOMIC_RELAXED); }
+
+static inline double fx_seconds(void) { /* from some point on */
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* ---- features ----

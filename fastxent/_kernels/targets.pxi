@@ -129,7 +129,8 @@ cdef int64_t target_lanes_task(const TargetJob *job, int phase, Py_ssize_t task)
     return counts
 
 
-cdef int64_t target_task(const TargetJob *job, int phase, Py_ssize_t task) noexcept nogil:
+cdef int64_t target_task(const void *of, int phase, Py_ssize_t task) noexcept nogil:
+    cdef const TargetJob *job = <const TargetJob *>of
     cdef uint64_t control = fx_fp_enter()
     cdef int64_t counts
     if job.in_lanes and phase <= 1:
@@ -142,22 +143,11 @@ cdef int64_t target_task(const TargetJob *job, int phase, Py_ssize_t task) noexc
     return counts
 
 
-cdef int64_t run_target_tasks(const TargetJob *job, int phase, Py_ssize_t tasks, int threads) noexcept nogil:
-    cdef int64_t counts = 0
-    cdef Py_ssize_t task
-    if threads <= 1 or tasks <= 1:
-        for task in range(tasks):
-            counts += target_task(job, phase, task)
-    else:
-        for task in prange(tasks, num_threads=<int>min(<Py_ssize_t>threads, tasks), schedule="dynamic"):
-            counts += target_task(job, phase, task)
-    return counts
-
-
 cdef int64_t run_targets(TargetJob *job, int threads, bint writing) noexcept nogil:
     cdef Py_ssize_t rows = job.row1 - job.row0, columns = job.segment1 - job.segment0, lines, most, tasks
     cdef Py_ssize_t classes = max(1, job.classes)
     cdef int phase = 0
+    cdef int64_t counts
     if rows <= 0:
         return 0
     if job.count_only:
@@ -175,10 +165,10 @@ cdef int64_t run_targets(TargetJob *job, int threads, bint writing) noexcept nog
     else:
         job.rows_a_task = max(1, CHUNK // classes)
         tasks = rows * columns if phase else (rows + job.rows_a_task - 1) // job.rows_a_task
+    counts = run_tasks(target_task, job, phase, tasks, SEGMENT if phase else CHUNK, threads, INFINITY, NULL)
     if phase != 1:
-        return run_target_tasks(job, phase, tasks, threads)
-    run_target_tasks(job, 1, tasks, threads)
-    return run_target_tasks(job, 2, rows, threads) if job.segment1 == job.segments else 0
+        return counts
+    return run_tasks(target_task, job, 2, rows, SEGMENT, threads, INFINITY, NULL) if job.segment1 == job.segments else 0
 
 
 cdef inline void set_own_label(TargetJob *job) noexcept nogil:

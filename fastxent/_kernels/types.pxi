@@ -6,6 +6,8 @@ from libc.string cimport memcpy, memset
 cdef extern from "platform.h" nogil:
     uint64_t fx_fp_enter()
     void fx_fp_leave(uint64_t old)
+    Py_ssize_t fx_take(Py_ssize_t *, Py_ssize_t)
+    double fx_seconds()
 
 cdef extern from "exponential.h" nogil:
     # Cython takes the vectors for numbers, which makes their operators compile to vector C

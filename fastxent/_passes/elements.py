@@ -24,8 +24,8 @@ BAD_X, BAD_TARGET = 1, 2
 _CODES = {"f4": 0, "f2": 1, "f8": 3, "i1": 4, "u1": 5, "i2": 6, "u2": 7, "i4": 8, "u4": 9, "i8": 10, "u8": 11, "b1": 12}
 _SWAPPED = 32
 
-# 2^20 elements are some 2 ms; 50 ms where each of four operands is a cache miss
-BLOCK_ELEMENTS = 1 << 20
+SECONDS = 0.02  # the kernels end a block by themselves
+BLOCK_ELEMENTS = 1 << 24
 # below this a second thread costs more than it brings
 SERIAL_ELEMENTS = 1 << 16
 
@@ -95,19 +95,18 @@ def run(
     elements = kernels.Elements(
         function, arrays, codes, single, single_out, constants=constants, divisor=divisor
     )
-    for start in range(0, elements.count, BLOCK_ELEMENTS):
+    start = wrong = 0
+    while start < elements.count and not wrong:
         stop = min(start + BLOCK_ELEMENTS, elements.count)
         sums = None
         if total is not None:
             tasks = -(-(stop - start) // kernels.element_task_size)
             sums = np.zeros((tasks, kernels.exact_size), np.int64)
         with taking(1 if stop - start < SERIAL_ELEMENTS else None) as threads:
-            wrong: int = elements.run(start, stop, threads, sums)
-        if wrong:
-            return wrong
+            start, wrong = elements.run(start, stop, threads, sums, SECONDS)
         if total is not None and sums is not None:
             total.add_limbs(sums.sum(axis=0))
-    return 0
+    return wrong
 
 
 def first_outside(x: Operand, name: str, probability: bool) -> ValueError:

@@ -1,5 +1,7 @@
 """One pass over the rows of an array: blocks of at most 50 ms, and between them Python looks at signals.
 
+The kernels end a block themselves when it has taken SECONDS, but for rows of several segments, whose blocks are small.
+
 Every function comes through here, whether it reads an array or a block of a file.
 """
 
@@ -19,10 +21,12 @@ from fastxent._threads import taking
 # modes of the kernels (_kernels/entry.pxi)
 LSE, LOSS, STATS, SOFTMAX, LOG_SOFTMAX, ENTROPY = range(6)
 
-# 2^23 elements are 2 ms at the speed of reading; 2^17 rows of two classes 0.8 ms, beside which the Python of a block is
-# little, and up to 45 ms where every one of them goes row by row
+SECONDS = 0.02
+# of several segments, or whose results are held together, in cache, to be added up: 2 ms at the speed of reading
 BLOCK_ELEMENTS = 1 << 23
 BLOCK_ROWS = 1 << 17
+# others are so many times as large
+LONGER = 1 << 6
 # a row out of the ordinary whose class axis is strided is read element by element, each a cache miss
 STRIDED_ELEMENTS = 1 << 20
 # below this a second thread costs more than it brings
@@ -30,16 +34,16 @@ SERIAL_ELEMENTS = 1 << 16
 
 
 def blocks(
-    rows: int, classes: int, segments: int, elements: int = BLOCK_ELEMENTS
+    rows: int, classes: int, segments: int, elements: int, most: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges of rows, and of segments where a row is more than a block: (row0, row1, segment0, segment1)."""
+    """Ranges of up to `most` rows, and of segments where a row is more than a block: (row0, row1, segment0, segment1)."""
     if classes > elements:
         step = max(1, elements // kernels.segment_columns)
         for row in range(rows):
             for segment in range(0, segments, step):
                 yield row, row + 1, segment, min(segment + step, segments)
         return
-    step = min(BLOCK_ROWS, max(1, elements // max(1, classes)))
+    step = min(most, max(1, elements // max(1, classes)))
     for row in range(0, rows, step):
         yield row, min(row + step, rows), 0, segments
 
@@ -100,34 +104,40 @@ def run(
         )
         classes = piece.shape[class_axis]
         workspace = None
-        strided = classes > 1 and piece.strides[class_axis] != piece.itemsize
-        most = min(STRIDED_ELEMENTS, BLOCK_ELEMENTS) if strided else BLOCK_ELEMENTS
-        for row0, row1, segment0, segment1 in blocks(rows.count, classes, rows.segments, most):
+        elements, most = BLOCK_ELEMENTS, BLOCK_ROWS
+        if rows.segments > 1 and piece.strides[class_axis] != piece.itemsize:
+            elements = min(STRIDED_ELEMENTS, elements)
+        elif rows.segments == 1 and flat is None and (status is None or stats is not None):
+            elements, most = elements * LONGER, most * LONGER
+        for row0, row1, segment0, segment1 in blocks(rows.count, classes, rows.segments, elements, most):
             if rows.segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * rows.segments * kernels.partial_size, np.uint8)
-            elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
-            if done and stats is not None:  # done are the rows of the blocks before
-                stats, status, done = stats[done:], None if status is None else status[done:], 0
-            with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
-                ignored, invalid = rows.run(
-                    mode,
-                    row0,
-                    row1,
-                    number,
-                    segment0=segment0,
-                    segment1=segment1,
-                    workspace=workspace,
-                    ignore=None if labels is None else labels.ignore,
-                    weights=weights,
-                    row_weights=row_weights,
-                    flat=flat,
-                    stats=stats,
-                    status=status,
-                    unit=unit,
-                )
-            if segment1 == rows.segments:
-                done = row1 - row0
-                yield done, ignored, invalid
+            while row0 < row1:
+                elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)
+                if done and stats is not None:  # done are the rows of the blocks before
+                    stats, status, done = stats[done:], None if status is None else status[done:], 0
+                with taking(1 if elements < SERIAL_ELEMENTS else threads) as number:
+                    n, ignored, invalid = rows.run(
+                        mode,
+                        row0,
+                        row1,
+                        number,
+                        segment0=segment0,
+                        segment1=segment1,
+                        workspace=workspace,
+                        ignore=None if labels is None else labels.ignore,
+                        weights=weights,
+                        row_weights=row_weights,
+                        flat=flat,
+                        stats=stats,
+                        status=status,
+                        unit=unit,
+                        seconds=SECONDS,
+                    )
+                row0 += n
+                if segment1 == rows.segments:
+                    done = n
+                    yield n, ignored, invalid
         if out is not None and target is not None and aside:
             out[index] = target.reshape(out[index].shape)
 

@@ -25,7 +25,7 @@ from fastxent._arrays import (
 )
 from fastxent._dispatch import kernels
 from fastxent._passes import windows
-from fastxent._passes.rows import BLOCK_ELEMENTS, SERIAL_ELEMENTS, blocks
+from fastxent._passes.rows import BLOCK_ELEMENTS, BLOCK_ROWS, SERIAL_ELEMENTS, blocks
 from fastxent._threads import taking
 
 SOFT = 256  # _kernels/targets.pxi
@@ -276,7 +276,8 @@ def run_targets(
         classes = block.shape[class_axis]
         segments = 1 if count_only else rows.segments
         workspace = None
-        for row0, row1, segment0, segment1 in blocks(rows.count, 1 if count_only else classes, segments, ELEMENTS):
+        counted = 1 if count_only else classes
+        for row0, row1, segment0, segment1 in blocks(rows.count, counted, segments, ELEMENTS, BLOCK_ROWS):
             if segments > 1 and segment0 == 0:
                 workspace = np.empty((row1 - row0) * segments * kernels.target_part_size, np.uint8)
             elements = (row1 - row0) * (segment1 - segment0) * min(classes, kernels.segment_columns)

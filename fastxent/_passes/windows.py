@@ -87,7 +87,7 @@ def run(
                 stop = min(start + size, classes)
                 _fill(x, rows[place], start, stop, buffer)
                 with taking(threads) as number:
-                    ignored, invalid = row.run(
+                    _, ignored, invalid = row.run(
                         mode,
                         0,
                         1,
