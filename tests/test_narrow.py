@@ -116,3 +116,56 @@ def test_rows_of_planes_a_power_of_two_apart(level):
         lses = [fx.logsumexp(lines[:, :, s], axis=1) for s in pieces]
         for got, one in zip((losses, lses), want, strict=True):
             assert same_bits(np.concatenate(got, axis=1), one.reshape(1, 1024))
+
+
+# ---- two classes: the difference of the logits ----
+
+
+def exact_differences(x, y):
+    """The other logit less the label's, exactly, and the larger one."""
+    x = x.astype(np.longdouble)
+    rows = np.arange(len(y))
+    return x[rows, 1 - y] - x[rows, y], x.max(1)
+
+
+@pytest.mark.parametrize("scale", [1, 10, 40, 1e4, 1e30])
+@pytest.mark.parametrize("order", ["contiguous", "strided"])
+def test_two_classes(level, scale, order):
+    """Within the bounds at any distance from 0: what the difference lost counts where a loss is e^-80."""
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((20_000, 2)) * scale).astype(np.float32)
+    x[1::2, 1] = x[1::2, 0] + rng.uniform(-86, 86, 10_000)  # confident rows, and wrong ones
+    y = rng.integers(0, 2, len(x))
+    d, largest = exact_differences(x, y)
+    given = x if order == "contiguous" else np.ascontiguousarray(x.T)[None]
+    labels = y if order == "contiguous" else y[None]
+    losses = fx.cross_entropy(given, labels, reduction="none").ravel()
+    tail = np.log1p(np.exp(-abs(d)))
+    want = np.maximum(d, 0) + tail
+    unit = np.spacing(np.maximum(want, np.finfo(np.float32).tiny).astype(np.float32))
+    assert np.max(abs(losses - want) / unit) < 4
+    want = largest + tail
+    got = fx.logsumexp(given, axis=1).ravel()
+    assert np.max(abs(got - want) / np.spacing(np.maximum(abs(want), 1).astype(np.float32))) < 2
+
+
+@pytest.mark.parametrize("x", [(0.0, 0.0), (1e5, 1e5), (-3e38, 3e38), (3e38, -3e38), (0.0, -87.5), (0.0, -200.0)])
+def test_two_classes_at_the_ends(level, x):
+    row = np.array([x] * 5, np.float32)
+    rest = np.longdouble(x[1]) - np.longdouble(x[0])
+    with np.errstate(over="ignore"):
+        want = np.float32(rest + np.log1p(np.exp(-rest)) if rest > 0 else np.log1p(np.exp(rest)))
+    for got in fx.cross_entropy(row, [0] * 5, reduction="none"):
+        assert got == want or abs(got - want) <= 4 * np.spacing(want)
+
+
+# ---- sums whose terms are all rounded alike ----
+
+
+@pytest.mark.parametrize("c", [2, 3, 6, 8, 32, 64, 100, 128, 136, 200, 256])
+def test_equal_logits(level, c):
+    """A lane that added 8 terms, or terms with an error that they share, would be beyond the bound of 2 ULP."""
+    x = np.random.default_rng(c).uniform(-4, 4, (40_000, 1)).astype(np.float32)
+    want = x[:, 0].astype(np.longdouble) + np.log(np.longdouble(c))
+    got = fx.logsumexp(np.repeat(x, c, axis=1), axis=1)
+    assert np.max(abs(got - want) / np.spacing(np.maximum(abs(want), 1).astype(np.float32))) < 2

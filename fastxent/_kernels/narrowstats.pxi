@@ -177,10 +177,10 @@ cdef inline bint is_plain_row(double x_label, double loss, double top, double fa
 
 
 cdef void stats_of_lanes(
-    const Moments *m, const int64_t *labels, const double *x_label, const double *losses, bint single, Py_ssize_t rows,
-    double far, RowStats *out, uint8_t *done,
+    const Moments *m, const int64_t *labels, const double *x_label, const double *losses, const double *as_given,
+    Py_ssize_t rows, double far, RowStats *out, uint8_t *done,
 ) noexcept nogil:
-    """The values of up to MOST_LANES rows, and which of them were done."""
+    """The values of up to MOST_LANES rows, and which of them were done; `as_given`: losses as `LOSS` gives them, rounded."""
     cdef double loss[MOST_LANES]
     cdef double rounded[MOST_LANES]
     cdef double own[MOST_LANES]        # label's logit
@@ -197,7 +197,7 @@ cdef void stats_of_lanes(
     for i in range(MOST_LANES):
         plain = i < rows and is_plain_row(x_label[i], losses[i], m.top[i], far)
         loss[i] = losses[i] if plain else 1.0
-        rounded[i] = <float>loss[i] if single else loss[i]
+        rounded[i] = as_given[i] if plain else 1.0
         own[i] = x_label[i] if plain else 0.0
         mine[i] = own[i] > m.top[i] or (own[i] == m.top[i] and labels[i] < m.argmax[i]) if plain else 1.0
         if i < rows:

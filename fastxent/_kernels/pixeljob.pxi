@@ -155,7 +155,7 @@ cdef void redo_rows(
 
 cdef void many_stats(
     const Job *job, Py_ssize_t row, Py_ssize_t count,
-    const int64_t *labels, const double *x_label, const double *losses,
+    const int64_t *labels, const double *x_label, const double *losses, const double *as_given,
     uint8_t *done,                 # out (FX_PIXELS,)
 ) noexcept nogil:
     """Everything about neighbouring narrow rows; which of them were done."""
@@ -169,7 +169,7 @@ cdef void many_stats(
             &moments,
         )
         stats_of_lanes(
-            &moments, labels + i * lanes, x_label + i * lanes, losses + i * lanes, job.single, some,
+            &moments, labels + i * lanes, x_label + i * lanes, losses + i * lanes, as_given + i * lanes, some,
             FX_FAR_D if job.kind == F64 else FX_FAR_F, &job.stats[row - job.row0 + i * lanes], done + i * lanes,
         )
 
@@ -228,6 +228,7 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
     cdef uint8_t status[FX_PIXELS]
     cdef double x_label[FX_PIXELS]
     cdef double values[FX_PIXELS]
+    cdef double as_given[FX_PIXELS]
     cdef uint8_t done[FX_PIXELS]
     cdef int64_t counts = 0
     cdef Quick quick
@@ -303,7 +304,13 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         place = place_of(job, row)
         step = place_of(job, row + 1) - place if count > 1 else 0
     elif job.mode == STATS:
-        many_stats(job, row, count, labels, x_label, values, done)
+        for i in range(count):
+            as_given[i] = values[i]
+            if single and quick.ok[i]:
+                as_given[i] = quick.values[i]
+            elif job.single:
+                as_given[i] = <float>values[i]
+        many_stats(job, row, count, labels, x_label, values, as_given, done)
     for i in range(count):
         if job.mode == STATS and done[i] and labels[i] >= 0:
             if job.status != NULL:
@@ -321,6 +328,8 @@ cdef int64_t whole_pixels(const Job *job, Py_ssize_t piece) noexcept nogil:
         elif status[i] == USED:
             partial_of(&pixels, i, x + i * stride, job.kind, job.class_stride, job.classes, labels[i], &part)
             if job.mode == STATS:
+                if job.single and <double><float>values[i] != as_given[i]:  # it is rounded there
+                    values[i] = as_given[i]
                 pixel_stats(job, row + i, labels[i], &part, values[i])
                 continue
         counts += finish_row(job, row + i, &part, labels[i], <LabelStatus>status[i], &unused)

@@ -1,11 +1,11 @@
 /* Rows of logits, lanes being rows, to float32 losses and log-sum-exps: the ordinary ones, in float32 all through.
 
-   FX_QUAD = 4 classes at a time come into lanes: e^x as it is (vf_terms), the label's left out, added as
-   (e0 + e1) + (e2 + e3); two of these make a block of 8 classes, blocks are added with their rounding errors (TwoSum).
-   loss = log1p(s e^-x_label). A lane whose numbers are not well within float32's range is none of these and says so:
+   FX_QUAD = 4 classes at a time come into lanes: e^x as it is, the label's left out, added as (e0 + e1) + (e2 + e3), e1 and
+   e3 by the multiply-adds that make them; two of these make a block of 8 classes, blocks are added with their rounding
+   errors (TwoSum). (Contiguous rows of many classes: along.h. Rows of two: two.h.) loss = log1p(s e^-x_label). A lane whose numbers are not well within float32's range is none of these and says so:
    quick.pxi has it done by the kernel with references. So a row's value depends on that row alone.
 
-   Error: s is off by five roundings at most beside those of its terms, of which few fall together; e^-x_label and its
+   Error: s is off by four roundings at most beside those of its terms, of which few fall together; e^-x_label and its
    product with s add 0.7 ULP, log1p 0.7. */
 #ifndef FASTXENT_QUICK_H
 #define FASTXENT_QUICK_H
@@ -25,15 +25,21 @@ FX_INLINE vf vf_where(vi mask, vf yes, vf no) { return vf_by_sign((vf)mask, no, 
 /* lanes whose label is k: their logit for `own`, 0 for a term of theirs, which is p scale */
 #if defined(__AVX512F__) && FX_VBYTES == 64 /* in a mask register, the others: vectors would go there and back */
 typedef __mmask16 fx_mask;
-FX_INLINE fx_mask fx_has(vi label, int k) { return _mm512_cmpneq_epi32_mask((__m512i)label, _mm512_set1_epi32(k)); }
+FX_INLINE fx_mask fx_differ(vi label, vi k) { return _mm512_cmpneq_epi32_mask((__m512i)label, (__m512i)k); }
 FX_INLINE vf fx_own(fx_mask m, vf x, vf own) { return (vf)_mm512_mask_mov_ps((__m512)x, m, (__m512)own); }
 FX_INLINE vf fx_others(fx_mask m, vf p, vf scale) { return (vf)_mm512_maskz_mul_ps(m, (__m512)p, (__m512)scale); }
+FX_INLINE vf fx_add_others(fx_mask m, vf p, vf scale, vf sum) {
+    return (vf)_mm512_mask3_fmadd_ps((__m512)p, (__m512)scale, (__m512)sum, m);
+}
 #else
 typedef vi fx_mask;
-FX_INLINE fx_mask fx_has(vi label, int k) { return label == k; }
+FX_INLINE fx_mask fx_differ(vi label, vi k) { return label == k; }
 FX_INLINE vf fx_own(fx_mask m, vf x, vf own) { return vf_where(m, x, own); }
 FX_INLINE vf fx_others(fx_mask m, vf p, vf scale) { return (vf)(~m & (vi)(p * scale)); }
+FX_INLINE vf fx_add_others(fx_mask m, vf p, vf scale, vf sum) { return vf_fma(p, (vf)(~m & (vi)scale), sum); }
 #endif
+
+FX_INLINE fx_mask fx_has(vi label, int k) { return fx_differ(label, (vi){0} + k); }
 
 /* The sum of a quad's terms but for the label's, counted from the quad; its logit goes to own. */
 FX_INLINE vf fx_quad_sum(vf *x, vi label, vf *own) {
@@ -45,8 +51,8 @@ FX_INLINE vf fx_quad_sum(vf *x, vi label, vf *own) {
         *own = fx_own(mask[k], x[k], *own);
     }
     vf_parts_of(FX_QUAD, x, e, scale);
-    for (int k = 0; k < 4; k++) e[k] = fx_others(mask[k], e[k], scale[k]);
-    return (e[0] + e[1]) + (e[2] + e[3]);
+    return fx_add_others(mask[1], e[1], scale[1], fx_others(mask[0], e[0], scale[0])) +
+           fx_add_others(mask[3], e[3], scale[3], fx_others(mask[2], e[2], scale[2]));
 }
 
 FX_INLINE void fx_add_block(vf block, vf *s, vf *lo) { /* TwoSum */
@@ -74,16 +80,15 @@ FX_INLINE void fx_tails(
     vf_parts_of(FX_QUAD, x, e, scale);
     for (int i = 0; i < 4 / rest && i < vectors; i++) {
         vf sum = fx_others(mask[i * rest], e[i * rest], scale[i * rest]);
-        for (int k = 1; k < rest; k++) sum += fx_others(mask[i * rest + k], e[i * rest + k], scale[i * rest + k]);
+        for (int k = 1; k < rest; k++) sum = fx_add_others(mask[i * rest + k], e[i * rest + k], scale[i * rest + k], sum);
         block[i] += sum;
     }
 }
 
-/* ---- `vectors` of FX_VF rows, of contiguous floats: classes `from` to from + n of them, n >= 4, at p; added to s + lo, a
-   label's logit to own. `from` is a multiple of 8; what lies behind the last vector is 1 and 0, which all rows hold. ---- */
+/* ---- `vectors` of FX_VF rows of n >= 4 contiguous floats: their sums s + lo but for the labels' terms, and the labels'
+   logits. What lies behind the last vector is 1 and 0, which all rows hold. ---- */
 FX_INLINE void fx_sums_across(
-    const char *p, ptrdiff_t stride, int vectors, ptrdiff_t from, ptrdiff_t n, const int32_t *labels,
-    vf *s, vf *lo, vf *own
+    const char *p, ptrdiff_t stride, int vectors, ptrdiff_t n, const int32_t *labels, vf *s, vf *lo, vf *own
 ) {
     vf x[8], block[FX_NQ];
     vi label[FX_NQ];
@@ -92,17 +97,17 @@ FX_INLINE void fx_sums_across(
     for (int g = 0; g < vectors; g++, p += FX_VF * stride, labels += FX_VF) {
         const char *ahead = p + FX_VF * stride + FX_PREFETCH;
         vf s_ = vf_splat(0), lo_ = s_, own_ = s_, some;
-        vi one = (vi)vf_load(labels) - (int32_t)from;
-        if (from) s_ = s[g], lo_ = lo[g], own_ = own[g];
+        vi one = (vi)vf_load(labels);
         ptrdiff_t j = 0;
         for (; j + 8 <= n; j += 8) {
-            for (int i = 0; i < FX_VF * 32; i += 64) fx_prefetch(ahead + i);
-            ahead += FX_VF * 32;
             if (FX_OCTS) fx_octs(p + 4 * j, stride, x);
             else fx_quad(p + 4 * j, stride, x);
             some = fx_quad_sum(x, one, &own_);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
             if (!FX_OCTS) fx_quad(p + 4 * j + 16, stride, x + 4);
             some += fx_quad_sum(x + 4, one - 4, &own_);
+            for (int i = FX_VF * 16; i < FX_VF * 32; i += 64) fx_prefetch(ahead + i);
+            ahead += FX_VF * 32;
             one -= 8;
             fx_add_block(some, &s_, &lo_);
         }
@@ -129,29 +134,21 @@ FX_INLINE void fx_sums_across(
     }
 }
 
-/* the same for two and three classes: no term is worked out for the label */
-FX_INLINE void fx_sums_few(const char *p, int n, const int32_t *labels, vf *s, vf *lo, vf *own) {
+/* the same for three classes: no term is worked out for the label */
+FX_INLINE void fx_sums_three(const char *p, const int32_t *labels, vf *s, vf *lo, vf *own) {
     vf x[4], a[FX_NQ], b[FX_NQ];
     for (int g = 0; g < FX_NQ; g++) {
         vi label = (vi)vf_load(labels + g * FX_VF);
-        fx_mask first = fx_has(label, 0);
-        if (n == 2) {
-            fx_twos(p + g * FX_VF * 8, x);
-            own[g] = fx_own(first, x[0], x[1]);
-            a[g] = fx_own(first, x[1], x[0]);
-        } else {
-            fx_mask last = fx_has(label, 2);
-            fx_threes(p + g * FX_VF * 12, x);
-            own[g] = fx_own(first, x[0], fx_own(last, x[2], x[1]));
-            a[g] = fx_own(first, x[1], x[0]);
-            b[g] = fx_own(last, x[1], x[2]);
-        }
-        fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH);
-        if (FX_VF * 4 * n > 64) fx_prefetch(p + g * FX_VF * 4 * n + FX_PREFETCH + 64);
+        fx_mask first = fx_has(label, 0), last = fx_has(label, 2);
+        fx_threes(p + g * FX_VF * 12, x);
+        own[g] = fx_own(first, x[0], fx_own(last, x[2], x[1]));
+        a[g] = fx_own(first, x[1], x[0]);
+        b[g] = fx_own(last, x[1], x[2]);
+        fx_prefetch(p + g * FX_VF * 12 + FX_PREFETCH);
+        if (FX_VF * 12 > 64) fx_prefetch(p + g * FX_VF * 12 + FX_PREFETCH + 64);
         lo[g] = vf_splat(0);
     }
     for (int g = 0; g < FX_NQ; g += FX_NI) vf_terms(a + g, s + g);
-    if (n == 2) return;
     for (int g = 0; g < FX_NQ; g += FX_NI) vf_terms(b + g, b + g);
     for (int g = 0; g < FX_NQ; g++) s[g] += b[g];
 }

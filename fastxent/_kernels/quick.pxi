@@ -2,15 +2,24 @@
 # has it; for a log-sum-exp the largest logit stands in the label's place. Rows that are out of the ordinary are marked
 # and left to others (pixeljob.pxi).
 
+cdef extern from "along.h" nogil:
+    enum: FX_ALONG
+    void fx_sums_along(
+        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
+    )
+
+cdef extern from "two.h" nogil:
+    void fx_two_across(const char *, const int32_t *, vf *, vf *)
+    void fx_two_down(const char *, Py_ssize_t, int, Py_ssize_t, const int32_t *, vf *, vf *)
+    void fx_two_finish(const vf *, const vf *, int, vf *, vf *, vf *, vi *)
+
 cdef extern from "quick.h" nogil:
     enum: FX_NQ
     enum: FX_BATCH
     enum: FX_SUMS
     const double FX_MOST_OWN
-    void fx_sums_across(
-        const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
-    )
-    void fx_sums_few(const char *, int, const int32_t *, vf *, vf *, vf *)
+    void fx_sums_across(const char *, Py_ssize_t, int, Py_ssize_t, const int32_t *, vf *, vf *, vf *)
+    void fx_sums_three(const char *, const int32_t *, vf *, vf *, vf *)
     Py_ssize_t fx_batch(Py_ssize_t, Py_ssize_t)
     void fx_sums_down(
         const char *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const int32_t *, vf *, vf *, vf *
@@ -27,7 +36,7 @@ cdef enum:
 cdef struct Quick:
     int32_t labels[FX_PIXELS + FX_BATCH]     # in, for losses; for log-sum-exps the first class of the largest logit
     float values[FX_PIXELS + FX_BATCH]
-    float main[FX_PIXELS + FX_BATCH]         # with `exact`: the loss is main + rest, unrounded
+    float main[FX_PIXELS + FX_BATCH]         # with `exact`: the loss is main + rest, before it was rounded to float32
     float rest[FX_PIXELS + FX_BATCH]
     int32_t ok[FX_PIXELS + FX_BATCH]         # -1, or 0 where nothing above holds
     const char *ahead                        # the labels of the next rows, to be fetched meanwhile, some bytes apart
@@ -74,13 +83,16 @@ cdef inline void bring_rows(
 
 
 cdef inline bint all_far(
-    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t rows, const int32_t *labels
+    const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
+    const int32_t *labels,
 ) noexcept nogil:
-    """Whether each row's label has a logit beyond FX_MOST_OWN: none of the sums is of any use then. The first row that is
-    not so ends the search, nearly always the first of all."""
+    """Whether each row's label has a logit beyond FX_MOST_OWN: none of the sums is of any use then; two classes have none.
+    The first row that is not so ends the search, nearly always the first of all."""
     cdef double own
     cdef Py_ssize_t i
     cdef bint found = False
+    if n == 2:
+        return False
     for i in range(rows):
         if labels[i] >= 0:
             own = load_one(x + i * row_stride + labels[i] * class_stride, kind)
@@ -90,40 +102,61 @@ cdef inline bint all_far(
     return found
 
 
+cdef inline void sums_of_part(
+    const char *p, Py_ssize_t stride, int vectors, Py_ssize_t n, Py_ssize_t j, Py_ssize_t some, const int32_t *labels,
+    vf *s, vf *lo, vf *own,
+) noexcept nogil:
+    """`some` classes from j on, of n, of contiguous rows: all of fewer than FX_ALONG."""
+    if n == 2:
+        fx_two_across(p, labels, s, own)
+    elif n == 3:
+        fx_sums_three(p, labels, s, lo, own)
+    elif n < FX_ALONG:
+        fx_sums_across(p, stride, vectors, n, labels, s, lo, own)
+    else:
+        fx_sums_along(p, stride, vectors, j, some, labels, s, lo, own)
+
+
 cdef inline bint sums_across(
     const char *x, int kind, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
     bint lse, int32_t *labels, vf *s, vf *lo, vf *own,
 ) noexcept nogil:
     """Sums of a batch of rows whose classes lie side by side, n <= NARROW_SINGLE, their labels' terms left out, and the
-    labels' logits: where they lie, or some classes at a time in a buffer. A few rows leave vectors out. True, and no
-    more, where all rows are far off."""
+    labels' logits (of two classes, instead of the sum, the other logit): where they lie, or some classes at a time in a
+    buffer. A few rows leave vectors out. True, and no more, where all rows are far off."""
     cdef float room[NARROW * FX_BATCH]
     cdef vf top[FX_NQ]
     cdef bint lies = rows == FX_BATCH and kind == F32 and (n >= 4 or row_stride == n * 4)
     cdef int vectors = <int>((rows + FX_VF - 1) // FX_VF) if n >= 4 else FX_NQ
-    # two parts of much the same length: the last one must have a quad
-    cdef Py_ssize_t step = n if lies or n <= NARROW else ((n + 1) // 2 + 7) // 8 * 8, parts = (n + step - 1) // step
-    cdef Py_ssize_t i, j, some, stride = row_stride
-    cdef const char *p
-    for i in range(2 * parts if lse else parts):
-        j = i % parts * step
+    # for the largest logit two parts of much the same length, for the last one must have a quad
+    cdef Py_ssize_t step = n if lies or n <= NARROW else ((n + 1) // 2 + 7) // 8 * 8
+    cdef Py_ssize_t j = 0, some, stride = row_stride
+    cdef bint brought = False
+    cdef const char *p = x
+    while lse and j < n:
         some = min(step, n - j)
-        if lse and i == parts and all_far(x, kind, itemsize(kind), row_stride, rows, labels):
-            return True
+        if not lies:
+            bring_rows(x + j * itemsize(kind), kind, row_stride, some, rows, vectors * FX_VF, room)
+            p = <const char *>room
+            stride = 4 * some
+            brought = some == n
+        fx_tops_across(p, stride, vectors, j, some, top, labels)
+        j += some
+    if lse and all_far(x, kind, itemsize(kind), row_stride, n, rows, labels):
+        return True
+    # parts for fx_sums_along, which wants multiples of FX_MOST_LANED; what was brought whole is there whole
+    step = n if lies or n <= NARROW else NARROW
+    j = 0
+    while j < n:
+        some = min(step, n - j)
         p = x + j * itemsize(kind)
         if not lies:
-            if i < parts or parts > 1:
+            if not brought:
                 bring_rows(p, kind, row_stride, some, rows, vectors * FX_VF, room)
             p = <const char *>room
             stride = 4 * some
-        if lse and i < parts:
-            fx_tops_across(p, stride, vectors, j, some, top, labels)
-        elif n == 2:
-            fx_sums_few(p, 2, labels, s, lo, own)
-        elif n == 3:
-            fx_sums_few(p, 3, labels, s, lo, own)
-        else:
-            fx_sums_across(p, stride, vectors, j, some, labels, s, lo, own)
+        sums_of_part(p, stride, vectors, n, j, some, labels, s, lo, own)
+        j += some
     return False
 
 
@@ -137,7 +170,7 @@ cdef inline bint sums_down(
     cdef Py_ssize_t i, j, k, some, row, size = itemsize(kind)
     cdef bint lies = rows >= FX_BATCH and row_stride == size
     cdef Py_ssize_t batches = (rows + FX_BATCH - 1) // FX_BATCH, parts = (n + NARROW - 1) // NARROW
-    if not lse and all_far(x, kind, class_stride, row_stride, rows, labels):
+    if not lse and all_far(x, kind, class_stride, row_stride, n, rows, labels):
         return True
     for i in range(batches * FX_NQ):
         s[i] = lo[i] = own[i] = vf_splat(0)
@@ -155,8 +188,19 @@ cdef inline bint sums_down(
                 some = min(<Py_ssize_t>NARROW, n - j)
                 gather_lanes(x + j * class_stride, kind, class_stride, row_stride, some, rows, room)
                 fx_tops_down(<const char *>room, 4 * FX_BATCH, F32, 4, j, some, top, labels)
-        if all_far(x, kind, class_stride, row_stride, rows, labels):
+        if all_far(x, kind, class_stride, row_stride, n, rows, labels):
             return True
+    if n == 2:
+        for k in range(batches):
+            row = fx_batch(k, rows) if lies else 0
+            if lies:
+                fx_two_down(
+                    x + row * size, class_stride, kind, size, labels + row, s + k * FX_NQ, own + k * FX_NQ
+                )
+            else:
+                gather_lanes(x, kind, class_stride, row_stride, n, rows, room)
+                fx_two_down(<const char *>room, 4 * FX_BATCH, F32, 4, labels, s, own)
+        return False
     for i in range(parts):
         j = i * NARROW
         some = min(<Py_ssize_t>NARROW, n - j)
@@ -169,9 +213,9 @@ cdef inline bint sums_down(
 
 
 cdef inline bint finish_batch(
-    const vf *s, const vf *lo, const vf *own, bint lse, bint exact, Py_ssize_t i, Quick *out
+    const vf *s, const vf *lo, const vf *own, Py_ssize_t n, bint lse, bint exact, Py_ssize_t i, Quick *out
 ) noexcept nogil:
-    """Results of a batch, whose first row is i; whether all are done."""
+    """Results of a batch of rows of n classes, whose first row is i; whether all are done."""
     cdef Py_ssize_t j
     cdef vf y[FX_NQ]
     cdef vf a[FX_NQ]
@@ -180,7 +224,12 @@ cdef inline bint finish_batch(
     cdef Py_ssize_t v
     for j in range(0, FX_BATCH * out.ahead_stride, 64):
         fx_prefetch(out.ahead + i * out.ahead_stride + j)
-    if exact:
+    if n == 2:
+        if exact:
+            fx_two_finish(s, own, False, y, a, b, ok)
+        else:
+            fx_two_finish(s, own, lse, y, NULL, NULL, ok)
+    elif exact:
         fx_quick_finish(s, lo, own, False, y, a, b, ok)
     else:
         fx_quick_finish(s, lo, own, lse, y, NULL, NULL, ok)
@@ -208,7 +257,7 @@ cdef inline Py_ssize_t quick_rows(
         i = fx_batch(k, rows) if rows > FX_BATCH else 0
         p = x + i * row_stride
         if class_stride == itemsize(kind) and n <= NARROW_SINGLE:
-            far = not lse and all_far(p, kind, class_stride, row_stride, some, &out.labels[i])
+            far = not lse and all_far(p, kind, class_stride, row_stride, n, some, &out.labels[i])
             far = far or sums_across(p, kind, row_stride, n, some, lse, &out.labels[i], s, lo, own)
         else:
             far = sums_down(p, kind, class_stride, row_stride, n, some, lse, &out.labels[i], s, lo, own)
@@ -216,7 +265,7 @@ cdef inline Py_ssize_t quick_rows(
             memset(&out.ok[i], 0, 4 * FX_BATCH)
             left += 1
         else:
-            left += not finish_batch(s, lo, own, lse, exact, i, out)
+            left += not finish_batch(s, lo, own, n, lse, exact, i, out)
     return left
 
 
@@ -233,9 +282,65 @@ cdef inline Py_ssize_t neighbouring_rows(
         return batches
     for k in range(batches):
         left += not finish_batch(
-            s + k * FX_NQ, lo + k * FX_NQ, own + k * FX_NQ, lse, exact, fx_batch(k, rows), out
+            s + k * FX_NQ, lo + k * FX_NQ, own + k * FX_NQ, n, lse, exact, fx_batch(k, rows), out
         )
     return left
+
+
+cdef inline Py_ssize_t rows_that_lie(
+    const char *x, Py_ssize_t n, Py_ssize_t rows, bint lse, bint exact, Quick *out
+) noexcept nogil:
+    """The same of contiguous float32 rows, FX_BATCH of them at least."""
+    cdef vf s[FX_NQ]
+    cdef vf lo[FX_NQ]
+    cdef vf own[FX_NQ]
+    cdef vf top[FX_NQ]
+    cdef Py_ssize_t i, k, left = 0
+    cdef const char *p
+    for k in range((rows + FX_BATCH - 1) // FX_BATCH):
+        i = fx_batch(k, rows)
+        p = x + 4 * n * i
+        if lse:
+            fx_tops_across(p, 4 * n, FX_NQ, 0, n, top, &out.labels[i])
+        if n != 2 and all_far(p, F32, 4, 4 * n, n, FX_BATCH, &out.labels[i]):
+            memset(&out.ok[i], 0, 4 * FX_BATCH)
+            left += 1
+            continue
+        sums_of_part(p, 4 * n, FX_NQ, n, 0, n, &out.labels[i], s, lo, own)
+        left += not finish_batch(s, lo, own, n, lse, exact, i, out)
+    return left
+
+
+cdef Py_ssize_t two_quick_rows(const char *x, Py_ssize_t rows, bint lse, bint exact, Quick *out) noexcept nogil:
+    if lse and exact:
+        return rows_that_lie(x, 2, rows, True, True, out)
+    if lse:
+        return rows_that_lie(x, 2, rows, True, False, out)
+    if exact:
+        return rows_that_lie(x, 2, rows, False, True, out)
+    return rows_that_lie(x, 2, rows, False, False, out)
+
+
+cdef Py_ssize_t three_quick_rows(const char *x, Py_ssize_t rows, bint lse, bint exact, Quick *out) noexcept nogil:
+    if lse and exact:
+        return rows_that_lie(x, 3, rows, True, True, out)
+    if lse:
+        return rows_that_lie(x, 3, rows, True, False, out)
+    if exact:
+        return rows_that_lie(x, 3, rows, False, True, out)
+    return rows_that_lie(x, 3, rows, False, False, out)
+
+
+cdef Py_ssize_t lying_quick_rows(
+    const char *x, Py_ssize_t n, Py_ssize_t rows, bint lse, bint exact, Quick *out
+) noexcept nogil:
+    """Of two classes and of three by functions of their own: half of their time went into what a number that is not
+    known wants."""
+    if n == 2:
+        return two_quick_rows(x, rows, lse, exact, out)
+    if n == 3:
+        return three_quick_rows(x, rows, lse, exact, out)
+    return rows_that_lie(x, n, rows, lse, exact, out)
 
 
 cdef inline Py_ssize_t quick_rows_of(
@@ -251,6 +356,8 @@ cdef Py_ssize_t any_quick_rows(
     const char *x, int kind, Py_ssize_t class_stride, Py_ssize_t row_stride, Py_ssize_t n, Py_ssize_t rows,
     bint lse, bint exact, Quick *out,
 ) noexcept nogil:
+    if kind == F32 and class_stride == 4 and row_stride == 4 * n and n <= NARROW_SINGLE and rows >= FX_BATCH:
+        return lying_quick_rows(x, n, rows, lse, exact, out)
     if kind == F32:
         return quick_rows_of(x, F32, class_stride, row_stride, n, rows, lse, exact, out)
     if kind == F16:
