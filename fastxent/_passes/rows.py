@@ -36,7 +36,7 @@ SERIAL_ELEMENTS = 1 << 16
 def blocks(
     rows: int, classes: int, segments: int, elements: int, most: int
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges of up to `most` rows, and of segments where a row is more than a block: (row0, row1, segment0, segment1)."""
+    """Ranges of `most` rows at most, of segments where a row is more than a block: row0, row1, segment0, segment1."""
     if classes > elements:
         step = max(1, elements // kernels.segment_columns)
         for row in range(rows):
