@@ -84,14 +84,15 @@ FX_INLINE vf fx_tree(const vf *lanes) {
 #endif
 }
 
-/* one step: four vectors of terms to their lanes; place[i % FX_PER_ROW]: the classes of vector i's row */
+/* one step: four vectors of terms to their lanes; place[i % FX_PER_ROW]: the classes in vector i */
 FX_INLINE void fx_along_step(const vf *x, const vi *label, const vi *place, vf *lanes) {
     vf e[FX_QUAD], scale[FX_QUAD];
     vf_parts_of(FX_QUAD, x, e, scale);
     FX_EACH_OF(FX_QUAD, lanes, fx_add_others(fx_differ(label[v], place[v % FX_PER_ROW]), e[v], scale[v], lanes[v]));
 }
 
-/* FX_SIDE_BY_SIDE rows of n classes, n <= FX_MOST_LANED, labels counted from the first of them: their lanes */
+/* n of the classes of FX_SIDE_BY_SIDE rows, n <= FX_MOST_LANED: their lanes. `place`: the numbers of the first ones, moved
+   on to what follows. */
 FX_INLINE void fx_along(
     const char *p, ptrdiff_t stride, ptrdiff_t n, const vi *label, vi *place, const char *ahead, vf *lanes
 ) {

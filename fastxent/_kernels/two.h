@@ -75,4 +75,5 @@ FX_INLINE void fx_two_finish(const vf *other, const vf *own, int lse, vf *out, v
     if (lse) FX_EACH_OF(FX_NQ, out, own[v] + p[v]); /* own is the larger one */
     else FX_EACH_OF(FX_NQ, out, d[v] + p[v]);
 }
+
 #endif
