@@ -102,7 +102,7 @@ FX_INLINE void fx_along(
         for (int v = 0; v < FX_QUAD; v++) x[v] = vf_load(p + v / FX_PER_ROW * stride + v % FX_PER_ROW * FX_VBYTES);
         fx_along_step(x, label, place, s);
         for (int v = 0; v < FX_PER_ROW; v++) place[v] += FX_LANES;
-        for (int i = 0; i < FX_SIDE_BY_SIDE; i++) fx_prefetch(ahead + 64 * i);
+        for (int i = 0; i < FX_SIDE_BY_SIDE; i++) fx_stream(ahead + 64 * i);
         ahead += 64 * FX_SIDE_BY_SIDE;
     }
     if (n) {
@@ -112,7 +112,7 @@ FX_INLINE void fx_along(
             x[v] = fx_first(p + v / FX_PER_ROW * stride + v % FX_PER_ROW * FX_VBYTES, count);
         }
         fx_along_step(x, label, place, s);
-        for (int i = 0; i < FX_SIDE_BY_SIDE; i++) fx_prefetch(ahead + 64 * i);
+        for (int i = 0; i < FX_SIDE_BY_SIDE; i++) fx_stream(ahead + 64 * i);
     }
     for (int v = 0; v < FX_QUAD; v++) lanes[v] = s[v];
 }

@@ -106,10 +106,10 @@ cdef inline void spread_run(
     for group in range(p.groups):
         pa = group_at(p, False, p.start, group, FX_NV * step, NULL, p_tail)
         pb = group_at(q, False, q.start, group, FX_NV * step, NULL, q_tail)
-        fx_prefetch(pa + FX_PREFETCH)
-        fx_prefetch(pb + FX_PREFETCH)
-        fx_prefetch(pa + FX_PREFETCH + 64)
-        fx_prefetch(pb + FX_PREFETCH + 64)
+        fx_stream(pa + FX_PREFETCH)
+        fx_stream(pb + FX_PREFETCH)
+        fx_stream(pa + FX_PREFETCH + 64)
+        fx_stream(pb + FX_PREFETCH + 64)
         for h in range(FX_NV // FX_NI):
             for v in range(FX_NI):
                 a[v] = load(pa + (h * FX_NI + v) * step, kind, c0)

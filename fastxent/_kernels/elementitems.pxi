@@ -23,7 +23,7 @@ cdef enum:
     OPERANDS = 6
 
 cdef enum:
-    PIECE = 512        # a multiple of all FX_NI vectors
+    PIECE = 512        # a multiple of all FX_NE vectors
     TASK = 16384
     BATCH = 2048       # of the losses that wait for being added up
 
@@ -166,7 +166,7 @@ cdef void convert_items(const char *p, int code, Py_ssize_t n, real *out) noexce
 
 cdef inline Py_ssize_t vectors_length(int code) noexcept nogil:
     """Elements that are computed together."""
-    return FX_NI * (FX_VF if code == F32 else FX_VD)
+    return FX_NE * (FX_VF if code == F32 else FX_VD)
 
 
 cdef inline bint as_it_lies(const ElementJob *job, int a, Py_ssize_t i, Py_ssize_t n, int code) noexcept nogil:

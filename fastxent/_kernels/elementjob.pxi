@@ -27,21 +27,27 @@ cdef int64_t element_task(const void *of, int phase, Py_ssize_t task) noexcept n
     cdef char *gradient
     cdef int a, bad = 0, native = F32 if job.single else F64
     cdef bint batched = job.sums != NULL and job.single and job.data[RESULTS] == NULL
+    cdef bint past = job.layout.rows * code_size(native) >= FX_PAST, lies
     cdef uint64_t control = fx_fp_enter()
     cdef Py_ssize_t i = job.start + task * TASK, n = 0, whole = vectors_length(native)
-    cdef Py_ssize_t end = min(job.start + (task + 1) * TASK, job.stop)
+    cdef Py_ssize_t start = i, end = min(job.start + (task + 1) * TASK, job.stop), head
     while i + n < end:
         i += n
         n = min(PIECE, end - i)
+        if past and i == start and job.data[RESULTS] != NULL:
+            head = fx_before_line(job.data[RESULTS] + offset_of(&job.layout, RESULTS, i)) // code_size(native)
+            if head:
+                n = min(n, head)
         if n > whole:
             n -= n % whole  # the last ones, which fill no vectors, come by themselves
         for a in range(4):
             data[a] = stage(job, a, i, n, raw, buffers[a])
         out = buffers[RESULTS]
+        lies = job.data[RESULTS] != NULL and as_it_lies(job, RESULTS, i, n, native)
         gradient = buffers[GRADIENTS] if job.data[GRADIENTS] != NULL else NULL
         if batched:
             out = batch + 4 * waiting
-        elif job.data[RESULTS] != NULL and as_it_lies(job, RESULTS, i, n, native):
+        elif lies and not past:
             out = job.data[RESULTS] + offset_of(&job.layout, RESULTS, i)
         if gradient != NULL and as_it_lies(job, GRADIENTS, i, n, native):
             gradient = job.data[GRADIENTS] + offset_of(&job.layout, GRADIENTS, i)
@@ -49,7 +55,9 @@ cdef int64_t element_task(const void *of, int phase, Py_ssize_t task) noexcept n
             bad |= compute_f32(job, data, n, out, gradient)
         else:
             bad |= compute_f64(job, data, n, out, gradient)
-        if out == buffers[RESULTS]:
+        if lies and past:
+            fx_copy_past(job.data[RESULTS] + offset_of(&job.layout, RESULTS, i), out, n * code_size(native))
+        elif out == buffers[RESULTS]:
             put_piece(job, RESULTS, i, n, out)
         if gradient == buffers[GRADIENTS]:
             put_piece(job, GRADIENTS, i, n, gradient)
@@ -62,6 +70,8 @@ cdef int64_t element_task(const void *of, int phase, Py_ssize_t task) noexcept n
             add_many(job.sums + task * (LIMBS + SPECIAL), out, job.single_out, n)
     if job.sums != NULL:
         carry(job.sums + task * (LIMBS + SPECIAL))
+    if past:
+        fx_past_done()
     fx_fp_leave(control)
     return (1 if bad & BAD_X else 0) + ((<int64_t>1 << 32) if bad & BAD_TARGET else 0)
 

@@ -1,7 +1,7 @@
 # Elementwise functions and the binary losses: out[i] = f(x[i], target[i], weight[i], pos_weight[i]) over arrays of any dtype
 # and strides, a broadcast one by zero strides.
 #
-# Here is what is computed, FX_NI vectors at a time; elementitems.pxi brings the elements, elementjob.pxi has the tasks.
+# Here is what is computed, FX_NE vectors at a time; elementitems.pxi brings the elements, elementjob.pxi has the tasks.
 # Every lane stands for itself, so no result depends on where an element lies.
 #
 # Error in ULP with a fused multiply-add (tests/test_elementwise.py and test_binary.py measure it): sigmoid, log_sigmoid
@@ -75,15 +75,15 @@ cdef inline void binary_logits(
     vec *y, vec *gradient,
 ) noexcept nogil:
     """Loss and gradient; weight and pos_weight may be NULL."""
-    cdef vec e[FX_NI]
-    cdef vec rest[FX_NI]
+    cdef vec e[FX_NE]
+    cdef vec rest[FX_NE]
     cdef vec zero = splat(0, divisor), one = splat(1, divisor), small = splat(5.421010862427522e-20, divisor)
     cdef vec a, b, far, u, near
     cdef Py_ssize_t v
     softplus(x, e, rest)
     if pos_weight == NULL:
         rated(x, target, rest, y)
-    for v in range(FX_NI):
+    for v in range(FX_NE):
         if pos_weight != NULL or want_gradient:
             # a counts softplus of the sign that is small, b the other's
             a = target[v] if pos_weight == NULL else pos_weight[v] * target[v]
@@ -110,19 +110,20 @@ cdef inline void binary_logits(
 
 cdef inline void binary(const vec *p, const vec *target, const vec *weight, vec *y) noexcept nogil:
     """Loss of probabilities, their logarithms cut off at -100: log of the smaller one of p and 1 - p, which is exact."""
-    cdef vec rare[FX_NI]
-    cdef vec often[FX_NI]
+    cdef vec rare[FX_NE]
+    cdef vec often[FX_NE]
     cdef vec least = splat(-100, p[0]), one = splat(1, p[0]), half = splat(0.5, p[0]), hit, miss
-    cdef Py_ssize_t v
-    for v in range(FX_NI):
+    cdef Py_ssize_t v, h
+    for v in range(FX_NE):
         rare[v] = pick_ge(p[v], half, one - p[v], p[v])
         often[v] = -rare[v]
-    if vec is vf:
-        vf_log1p_near(often, often)
-    else:
-        vd_log1p_near(often, often)
-    vlog(rare, rare)
-    for v in range(FX_NI):
+    for h in range(FX_NE // FX_NI):
+        if vec is vf:
+            vf_log1p_near(often + h * FX_NI, often + h * FX_NI)
+        else:
+            vd_log1p_near(often + h * FX_NI, often + h * FX_NI)
+        vlog(rare + h * FX_NI, rare + h * FX_NI)
+    for v in range(FX_NE):
         hit = -vmax(least, pick_ge(p[v], half, often[v], rare[v]))
         miss = -vmax(least, pick_ge(p[v], half, rare[v], often[v]))
         y[v] = vfma(target[v], hit, (one - target[v]) * miss)
@@ -134,38 +135,41 @@ cdef inline void function_of(
     int function, const vec *x, const vec *target, const vec *weight, const vec *pos_weight, const double *constants,
     bint want_gradient, vec divisor, vec *y, vec *gradient,
 ) noexcept nogil:
-    """One function of FX_NI vectors; `function` is a constant where this is called."""
-    cdef vec e[FX_NI]
+    """One function of FX_NE vectors; `function` is a constant where this is called."""
+    cdef vec e[FX_NE]
     cdef vec small = splat(5.421010862427522e-20, divisor), zero = splat(0, divisor)
     cdef float single[4]
-    cdef Py_ssize_t v
+    cdef Py_ssize_t v, h
     if function == SIGMOID:
         if vec is vf:
             vf_decayed(x, e)
         else:
             vd_decayed(x, e)
-        for v in range(FX_NI):
+        for v in range(FX_NE):
             # 1 / (1 + e^-x) or e^x / (1 + e^x), times 2^64 until the last product
             y[v] = pick_ge(x[v], zero, splat(18446744073709551616.0, zero), e[v]) / (splat(1, zero) + e[v] * small) * small
     elif function == LOG_SIGMOID:
         softplus(x, e, y)
-        for v in range(FX_NI):
+        for v in range(FX_NE):
             y[v] = pick_ge(x[v], zero, -y[v], x[v] - y[v])
     elif function == LOGIT:
-        if vec is vf:
-            vf_logit(x, y)
-        else:
-            vd_logit(x, y)
+        for h in range(FX_NE // FX_NI):
+            if vec is vf:
+                vf_logit(x + h * FX_NI, y + h * FX_NI)
+            else:
+                vd_logit(x + h * FX_NI, y + h * FX_NI)
     elif function == SURPRISAL or function == SURPRISAL_TO_BASE:
-        if function == SURPRISAL:
-            vlog(x, e)
-        elif vec is vf:
+        if vec is vf and function == SURPRISAL_TO_BASE:
             for v in range(4):
                 single[v] = <float>constants[v]
-            vf_log_base(x, single, e)
-        else:
-            vd_log_base(x, constants, e)
-        for v in range(FX_NI):
+        for h in range(FX_NE // FX_NI):
+            if function == SURPRISAL:
+                vlog(x + h * FX_NI, e + h * FX_NI)
+            elif vec is vf:
+                vf_log_base(x + h * FX_NI, single, e + h * FX_NI)
+            else:
+                vd_log_base(x + h * FX_NI, constants, e + h * FX_NI)
+        for v in range(FX_NE):
             y[v] = zero - e[v]  # and not -0 for p = 1
     elif function == BINARY:
         binary(x, target, weight, y)
@@ -178,10 +182,10 @@ cdef inline int compute(
     vec like,
 ) noexcept nogil:
     """A piece of n elements, whole vectors of them; gives what was wrong. `plain`: neither weights nor a gradient."""
-    cdef vec a[4][FX_NI]
-    cdef vec y[FX_NI]
-    cdef vec gradient[FX_NI]
-    cdef Py_ssize_t i, v, step = width(like) * code_size(native(like)), lanes = FX_NI * width(like)
+    cdef vec a[4][FX_NE]
+    cdef vec y[FX_NE]
+    cdef vec gradient[FX_NE]
+    cdef Py_ssize_t i, v, step = width(like) * code_size(native(like)), lanes = FX_NE * width(like)
     cdef vec divisor = splat(job.divisor, like)
     cdef double most = 3.4028234663852886e38 if native(like) == F32 else 1.7976931348623157e308
     cdef int k, bad = 0, wanted = 2 if function >= BINARY else 1
@@ -191,15 +195,17 @@ cdef inline int compute(
         i += lanes
         for k in range(arrays):
             if k < wanted or data[k] != NULL:
-                for v in range(FX_NI):
+                for v in range(FX_NE * step // 64):
+                    fx_stream(data[k] + FX_PREFETCH + 64 * v)
+                for v in range(FX_NE):
                     a[k][v] = load(data[k] + v * step, native(like), like)
-                data[k] += FX_NI * step
+                data[k] += FX_NE * step
         if function == SURPRISAL or function == SURPRISAL_TO_BASE:
-            for v in range(FX_NI):
+            for v in range(FX_NE):
                 if outside(a[0][v], most, True):
                     bad |= BAD_X
         if function == BINARY:
-            for v in range(FX_NI):
+            for v in range(FX_NE):
                 if outside(a[0][v], 1.0, False):
                     bad |= BAD_X
                 if outside(a[1][v], 1.0, False):
@@ -209,7 +215,7 @@ cdef inline int compute(
             NULL if plain or data[3] == NULL else a[3], job.constants, not plain and out_gradient != NULL, divisor,
             y, gradient,
         )
-        for v in range(FX_NI):
+        for v in range(FX_NE):
             store(out, y[v])
             out += step
             if function == BINARY_LOGITS and not plain and out_gradient != NULL:

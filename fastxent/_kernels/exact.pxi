@@ -158,28 +158,33 @@ cdef inline void add_digit(int64_t *limbs, vu sum, int digit, uint32_t terms) no
     add_integer(limbs, vi_total(<vi>(sum - <vu>digit_top(digit) * terms)), 1074 - last)
 
 
-cdef void add_low_digits(const float *f, vu *sums, uint32_t *terms) noexcept nogil:
-    """Add what two digits leave of SINGLES values."""
-    cdef vf top, a, x
+cdef inline void add_low_digits(vf *x, vu *sums, uint32_t *terms) noexcept nogil:
+    """Add what two digits leave of SINGLES values: x (FX_NV,), used up. Four digits without a look at what is left, which
+    would end a chain that others follow; the last, a subnormal, where it is wanted only."""
+    cdef vf top, a
+    cdef vu left = <vu>vf_splat(0.0)
     cdef Py_ssize_t k
     cdef int digit
+    for digit in range(2, DIGITS - 1):
+        top = digit_top(digit)
+        for k in range(FX_NV):
+            a = x[k] + top
+            x[k] = x[k] - (a - top)
+            sums[digit] = sums[digit] + <vu>a
+    terms[0] += FX_NV
     for k in range(FX_NV):
-        x = vf_load(f + k * FX_VF)
-        digit = 0
-        while digit < 2 or (digit < DIGITS and vi_any(<vi>x)):
-            top = digit_top(digit)
-            a = x + top
-            x = x - (a - top)
-            if digit >= 2:
-                sums[digit] = sums[digit] + <vu>a
-                terms[digit] += 1
-            digit += 1
+        left = left | <vu>x[k]
+    if vi_any(<vi>left):
+        for k in range(FX_NV):
+            sums[DIGITS - 1] = sums[DIGITS - 1] + <vu>(x[k] + digit_top(DIGITS - 1))
+        terms[1] += FX_NV
 
 
 cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nogil:
     """Add n float32 values that lie side by side, 2^20 at most; a carry is for the caller to do."""
     cdef vu sums[DIGITS]
-    cdef uint32_t terms[DIGITS]
+    cdef uint32_t terms, some, low[2]    # of the first two digits; of those behind them but the last, and of the last
+    cdef vf rest[FX_NV]
     cdef vu none = <vu>vf_splat(0.0), far, left, first, second, old_first, old_second
     cdef vf top = digit_top(0), next_top = digit_top(1), a, b, x
     cdef Py_ssize_t i = 0, k, turns
@@ -187,7 +192,7 @@ cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nog
     while i + SINGLES <= n:
         for digit in range(DIGITS):
             sums[digit] = none
-            terms[digit] = 0
+        terms = low[0] = low[1] = 0
         first = second = none
         turns = 0
         while i + SINGLES <= n and turns < SINGLE_TURNS:
@@ -200,6 +205,7 @@ cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nog
                 x = x - (a - top)
                 b = x + next_top
                 x = x - (b - next_top)
+                rest[k] = x
                 first = first + <vu>a
                 second = second + <vu>b
                 # beyond 128, infinite or NaN: another exponent
@@ -212,18 +218,18 @@ cdef void add_singles(int64_t *limbs, const float *f, Py_ssize_t n) noexcept nog
                         add_exactly(limbs, fx_f32(f + i + k))
                     first = old_first
                     second = old_second
-                    terms[0] -= FX_NV
+                    terms -= FX_NV
                 else:
-                    add_low_digits(f + i, sums, terms)
-            terms[0] += FX_NV
+                    add_low_digits(rest, sums, low)
+            terms += FX_NV
             i += SINGLES
             turns += 1
         sums[0] = first
         sums[1] = second
-        terms[1] = terms[0]
         for digit in range(DIGITS):
-            if terms[digit]:
-                add_digit(limbs, sums[digit], digit, terms[digit])
+            some = terms if digit < 2 else low[digit == DIGITS - 1]
+            if some:
+                add_digit(limbs, sums[digit], digit, some)
     while i < n:
         add_exactly(limbs, fx_f32(f + i))
         i += 1

@@ -204,6 +204,8 @@ FX_INLINE vd vd_eight(const char *p, ptrdiff_t step, int n, const int64_t *label
 /* ---- for what is put together by hand from an exponential's parts (pairs.pxi) ---- */
 FX_INLINE vf vf_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 FX_INLINE vd vd_abs(vd x) { return (vd)((vl)x & 0x7fffffffffffffffLL); }
+FX_INLINE vf vf_less(vf x) { return (vf)((vi)x | INT32_MIN); } /* -|x| */
+FX_INLINE vd vd_less(vd x) { return (vd)((vl)x | INT64_MIN); }
 FX_INLINE vf vf_no_nan(vf x) { return (vf)((vi)(x == x) & (vi)x); } /* 0 for NaN */
 FX_INLINE vd vd_no_nan(vd x) { return (vd)((vl)(x == x) & (vl)x); }
 FX_INLINE vf vf_scale(vf t) { return (vf)((vi)t << 23); } /* 2^(n - c) from t = n + magic */
@@ -241,6 +243,21 @@ FX_INLINE vd vd_artanh_tail(vd z2) {
     p = vd_fma(p, z2, vd_splat(0x1.24924973295d8p-2));
     p = vd_fma(p, z2, vd_splat(0x1.99999998fc0f2p-2));
     return vd_fma(p, z2, vd_splat(0x1.5555555555898p-1));
+}
+
+/* log(1 + x) = x + x^2 q(x) for 0 <= x <= 1 (tools/minimax.py: 1.9e-8): no division, and no square of a small x, which
+   would be subnormal: that takes some CPUs a hundred cycles a vector. y is another array than x. */
+FX_INLINE void vf_log1p_of(int count, const vf *x, vf *y) {
+    FX_EACH_OF(count, y, vf_fma(vf_splat(-0x1.d67140p-9f), x[v], vf_splat(0x1.5fb89ep-6f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(-0x1.ec9b3ap-5f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(0x1.c034d4p-4f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(-0x1.3dd3b0p-3f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(0x1.949a48p-3f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(-0x1.ff69d6p-3f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(0x1.555180p-2f)));
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], vf_splat(-0x1.fffff6p-2f)));
+    FX_EACH_OF(count, y, y[v] * x[v]);
+    FX_EACH_OF(count, y, vf_fma(y[v], x[v], x[v]));
 }
 
 /* ---- flush: lanes into a wider sum ---- */

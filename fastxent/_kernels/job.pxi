@@ -65,6 +65,10 @@ cdef inline bint has_outputs(const Job *job) noexcept nogil:
     return job.mode == SOFTMAX or job.mode == LOG_SOFTMAX
 
 
+cdef inline bint writes_past(const Job *job) noexcept nogil:
+    return has_outputs(job) and job.layout.rows * job.classes * (8 if job.kind == F64 else 4) >= FX_PAST
+
+
 cdef inline int64_t label_of(const Job *job, Py_ssize_t row, LabelStatus *status) noexcept nogil:
     """The row's label; -1 without one that counts."""
     cdef uint64_t label
@@ -188,7 +192,7 @@ cdef inline void write_part(const Job *job, Py_ssize_t row, Py_ssize_t s, const 
     any_write_row(
         job.x + offset_of(&job.layout, X, row) + j * job.class_stride, job.kind, job.class_stride,
         segment_length(job, s), norm, job.mode == LOG_SOFTMAX,
-        job.out + offset_of(&job.layout, OUT, row) + j * job.out_class_stride, job.out_class_stride,
+        job.out + offset_of(&job.layout, OUT, row) + j * job.out_class_stride, job.out_class_stride, writes_past(job),
     )
 
 
@@ -296,6 +300,14 @@ cdef int64_t finish_task(const Job *job, Py_ssize_t unit) noexcept nogil:
     return counts
 
 
+cdef int64_t row_task(const Job *job, Py_ssize_t unit) noexcept nogil:
+    """Sum and write a row of several segments while it is in cache."""
+    cdef Py_ssize_t s
+    for s in range(job.segments):
+        part_task(job, unit * job.segments + s)
+    return finish_task(job, unit)
+
+
 cdef int64_t one_task(const void *of, int phase, Py_ssize_t task) noexcept nogil:
     cdef const Job *job = <const Job *>of
     cdef uint64_t control = fx_fp_enter()
@@ -306,6 +318,8 @@ cdef int64_t one_task(const void *of, int phase, Py_ssize_t task) noexcept nogil
         counts = finish_task(job, task)
     elif phase == 3:
         counts = window_task(job, task)
+    elif phase == 5:
+        counts = row_task(job, task)
     elif phase == 4:
         counts = finish_window(job)
     elif job.strided and has_outputs(job):
@@ -314,6 +328,8 @@ cdef int64_t one_task(const void *of, int phase, Py_ssize_t task) noexcept nogil
         counts = whole_pixels(job, task)
     else:
         counts = whole_rows(job, task)
+    if writes_past(job):
+        fx_past_done()
     fx_fp_leave(control)
     return counts
 
@@ -329,6 +345,8 @@ cdef int64_t run_job(Job *job, int threads, double seconds) noexcept nogil:
         lines = (job.row1 - 1) // job.inner - job.row0 // job.inner + 1
         job.tasks_a_line = (min(job.inner, rows) + FX_PIXELS - 1) // FX_PIXELS
         units = lines * job.tasks_a_line
+    if has_outputs(job) and job.parts != NULL and units >= 2 * threads and job.segment1 - job.segment0 == job.segments:
+        return run_tasks(one_task, job, 5, units, job.classes, threads, INFINITY, NULL)
     if job.parts != NULL or job.window != NULL:
         run_tasks(one_task, job, phase, units * (job.segment1 - job.segment0), SEGMENT, threads, INFINITY, NULL)
         if job.segment1 < job.segments:

@@ -119,6 +119,7 @@ cdef inline Py_ssize_t narrow_outputs(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t rows,    # n <= NARROW, rows <= FX_PIXELS
     bint logarithm, const double *lse, const double *lse_lo,                      # (rows,), of log_softmax
     char *out, Py_ssize_t out_class_stride, Py_ssize_t out_stride,
+    bint past,                                                                    # the caches (past.h)
     uint8_t *odd,                                                                 # out (rows,), of softmax
     vec like,
 ) noexcept nogil:
@@ -149,6 +150,7 @@ cdef inline Py_ssize_t narrow_outputs(
             if k == n:
                 k = 0
                 i += 1
+    past = past and together and out_stride == n * native_size
     for j in range((rows + group - 1) // group):
         row = j * group
         count = min(group, rows - row)
@@ -158,8 +160,8 @@ cdef inline Py_ssize_t narrow_outputs(
             for i in range(count):
                 memcpy(<char *>packed + i * n * size, p + i * stride, n * size)
             p = <const char *>packed
-        o = out + row * out_stride if together else <char *>aside
-        step = out_stride if together else n * native_size
+        o = out + row * out_stride if together and not past else <char *>aside
+        step = out_stride if together and not past else n * native_size
         if logarithm:
             for i in range(count):
                 if vec is vf:
@@ -181,7 +183,9 @@ cdef inline Py_ssize_t narrow_outputs(
                 <char *>e, <char *>e_lo, native(like), n, count, more, False, <char *>first, <char *>second, places,
                 o, step, like,
             )
-        if not together:
+        if past:
+            fx_copy_past(out + row * out_stride, <char *>aside, count * out_stride)
+        elif not together:
             for i in range(count):
                 for k in range(n):
                     memcpy(
@@ -194,16 +198,16 @@ cdef inline Py_ssize_t narrow_outputs(
 cdef Py_ssize_t any_narrow_outputs(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t rows,
     bint logarithm, const double *lse, const double *lse_lo,
-    char *out, Py_ssize_t class_step, Py_ssize_t step, uint8_t *odd,
+    char *out, Py_ssize_t class_step, Py_ssize_t step, bint past, uint8_t *odd,
 ) noexcept nogil:
     cdef vf f = vf_splat(0)
     cdef vd d = vd_splat(0)
     if kind == F32 and logarithm:
-        return narrow_outputs(x, F32, stride, n, rows, True, lse, lse_lo, out, class_step, step, odd, f)
+        return narrow_outputs(x, F32, stride, n, rows, True, lse, lse_lo, out, class_step, step, past, odd, f)
     if kind == F32:
-        return narrow_outputs(x, F32, stride, n, rows, False, lse, lse_lo, out, class_step, step, odd, f)
+        return narrow_outputs(x, F32, stride, n, rows, False, lse, lse_lo, out, class_step, step, past, odd, f)
     if kind == F16:
-        return narrow_outputs(x, F16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, f)
+        return narrow_outputs(x, F16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, past, odd, f)
     if kind == BF16:
-        return narrow_outputs(x, BF16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, f)
-    return narrow_outputs(x, F64, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, odd, d)
+        return narrow_outputs(x, BF16, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, past, odd, f)
+    return narrow_outputs(x, F64, stride, n, rows, logarithm, lse, lse_lo, out, class_step, step, past, odd, d)

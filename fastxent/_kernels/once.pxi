@@ -26,10 +26,10 @@ cdef inline void once_groups(
             vf_add_shares(p, q, what == JS, acc, &bad)
             p += FX_NI * sizeof(vf)
             q += FX_NI * sizeof(vf)
-        fx_prefetch(p + FX_PREFETCH)
-        fx_prefetch(p + FX_PREFETCH + 64)
-        fx_prefetch(q + FX_PREFETCH)
-        fx_prefetch(q + FX_PREFETCH + 64)
+        fx_stream(p + FX_PREFETCH)
+        fx_stream(p + FX_PREFETCH + 64)
+        fx_stream(q + FX_PREFETCH)
+        fx_stream(q + FX_PREFETCH + 64)
     for v in range(3 * FX_NH):
         vf_flush(lanes + v * FX_VF, acc[v])
     odd[0] = bad

@@ -37,9 +37,9 @@ cdef inline void stream_terms(
     cdef vec last[FX_NI]
     cdef Py_ssize_t w = width(like), i, v, size = itemsize(kind)
     for i in range(n // (FX_NI * w)):
-        fx_prefetch(p + FX_PREFETCH)
+        fx_stream(p + FX_PREFETCH)
         if FX_NI * w * size > 64:
-            fx_prefetch(p + FX_PREFETCH + 64)
+            fx_stream(p + FX_PREFETCH + 64)
         for v in range(FX_NI):
             x[v] = load(p + v * w * size, kind, like)
         p += FX_NI * w * size

@@ -116,7 +116,7 @@ cdef int64_t whole_outputs(const Job *job, Py_ssize_t piece) noexcept nogil:
     if narrow:
         left += any_narrow_outputs(
             x, job.kind, stride, job.classes, count, logarithm, lse, lse_lo,
-            job.out + offset_of(&job.layout, OUT, row), job.out_class_stride, pixel_stride(job, OUT), odd,
+            job.out + offset_of(&job.layout, OUT, row), job.out_class_stride, pixel_stride(job, OUT), writes_past(job), odd,
         )
         if left:
             odd_rows(job, row, count, odd)

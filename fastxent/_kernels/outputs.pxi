@@ -90,9 +90,9 @@ cdef inline void output(
 
 cdef inline void write_row(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, const Normaliser *norm, bint logarithm,
-    char *out, Py_ssize_t out_stride, vec like,
+    char *out, Py_ssize_t out_stride, bint past, vec like,
 ) noexcept nogil:
-    """Write the outputs of one column segment of one row."""
+    """Write the outputs of one column segment of one row; `past` the caches where it can be done (past.h)."""
     cdef double buffer[FX_RUN_DOUBLES]
     cdef Py_ssize_t run = run_length(like), w = width(like), size = itemsize(kind), native_size = sizeof(vec) // w
     cdef Py_ssize_t i, k, v, length
@@ -108,6 +108,21 @@ cdef inline void write_row(
     if in_place and out_stride == native_size:
         # the last vectors overlap those before them
         i = 0
+        while past and i + 2 * FX_NI * w <= n:
+            # so do those from the first line on
+            o = out + i * native_size
+            for v in range(FX_NI):
+                y[v] = load(x + (i + v * w) * size, kind, like)
+            output(y, logarithm, floor_, magic, inverse, inverse_lo, hi, lo)
+            if i == 0 and fx_before_line(o):
+                for v in range(FX_NI):
+                    store(o + v * w * native_size, y[v])
+                i = fx_before_line(o) // native_size
+                past = fx_before_line(o) % native_size == 0
+            else:
+                for v in range(FX_NI):
+                    fx_store_past(o + v * w * native_size, <vf>y[v])
+                i += FX_NI * w
         while i < n:
             i = min(i, n - FX_NI * w)
             for v in range(FX_NI):
@@ -221,18 +236,18 @@ cdef inline void write_pixels(
 
 cdef void any_write_row(
     const char *x, int kind, Py_ssize_t stride, Py_ssize_t n, const Normaliser *norm, bint logarithm,
-    char *out, Py_ssize_t out_stride,
+    char *out, Py_ssize_t out_stride, bint past,
 ) noexcept nogil:
     cdef vf f = vf_splat(0)
     cdef vd d = vd_splat(0)
     if kind == F32:
-        write_row(x, F32, stride, n, norm, logarithm, out, out_stride, f)
+        write_row(x, F32, stride, n, norm, logarithm, out, out_stride, past, f)
     elif kind == F16:
-        write_row(x, F16, stride, n, norm, logarithm, out, out_stride, f)
+        write_row(x, F16, stride, n, norm, logarithm, out, out_stride, past, f)
     elif kind == BF16:
-        write_row(x, BF16, stride, n, norm, logarithm, out, out_stride, f)
+        write_row(x, BF16, stride, n, norm, logarithm, out, out_stride, past, f)
     else:
-        write_row(x, F64, stride, n, norm, logarithm, out, out_stride, d)
+        write_row(x, F64, stride, n, norm, logarithm, out, out_stride, past, d)
 
 
 cdef void any_write_pixels(

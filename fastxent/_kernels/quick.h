@@ -103,17 +103,17 @@ FX_INLINE void fx_sums_across(
             if (FX_OCTS) fx_octs(p + 4 * j, stride, x);
             else fx_quad(p + 4 * j, stride, x);
             some = fx_quad_sum(x, one, &own_);
-            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_stream(ahead + i);
             if (!FX_OCTS) fx_quad(p + 4 * j + 16, stride, x + 4);
             some += fx_quad_sum(x + 4, one - 4, &own_);
-            for (int i = FX_VF * 16; i < FX_VF * 32; i += 64) fx_prefetch(ahead + i);
+            for (int i = FX_VF * 16; i < FX_VF * 32; i += 64) fx_stream(ahead + i);
             ahead += FX_VF * 32;
             one -= 8;
             fx_add_block(some, &s_, &lo_);
         }
         some = vf_splat(0);
         if (j + 4 <= n) {
-            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(ahead + i);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_stream(ahead + i);
             fx_quad(p + 4 * j, stride, x);
             some = fx_quad_sum(x, one, &own_);
             one -= 4;
@@ -144,8 +144,8 @@ FX_INLINE void fx_sums_three(const char *p, const int32_t *labels, vf *s, vf *lo
         own[g] = fx_own(first, x[0], fx_own(last, x[2], x[1]));
         a[g] = fx_own(first, x[1], x[0]);
         b[g] = fx_own(last, x[1], x[2]);
-        fx_prefetch(p + g * FX_VF * 12 + FX_PREFETCH);
-        if (FX_VF * 12 > 64) fx_prefetch(p + g * FX_VF * 12 + FX_PREFETCH + 64);
+        fx_stream(p + g * FX_VF * 12 + FX_PREFETCH);
+        if (FX_VF * 12 > 64) fx_stream(p + g * FX_VF * 12 + FX_PREFETCH + 64);
         lo[g] = vf_splat(0);
     }
     for (int g = 0; g < FX_NQ; g += FX_NI) vf_terms(a + g, s + g);
@@ -219,7 +219,7 @@ FX_INLINE void fx_tops_across(
         if (n < 4) fx_quad_tops(x, 0, &top, &at);
         for (ptrdiff_t j = 0; j + 4 <= n; j += 4) {
             fx_quad(p + 4 * j, stride, x);
-            for (int i = 0; i < FX_VF * 16; i += 64) fx_prefetch(p + FX_VF * stride + 4 * j * FX_VF + FX_PREFETCH + i);
+            for (int i = 0; i < FX_VF * 16; i += 64) fx_stream(p + FX_VF * stride + 4 * j * FX_VF + FX_PREFETCH + i);
             fx_quad_tops(x, from + j, &top, &at);
         }
         if (n > 4 && n % 4) {

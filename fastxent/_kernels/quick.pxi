@@ -47,7 +47,7 @@ cdef inline void widen(const char *x, int kind, Py_ssize_t n, float *out) noexce
     """n contiguous elements of 16 bits to float32."""
     cdef Py_ssize_t i
     for i in range(n // FX_VF):
-        fx_prefetch(x + i * FX_VF * 2 + FX_PREFETCH)
+        fx_stream(x + i * FX_VF * 2 + FX_PREFETCH)
         vf_store(out + i * FX_VF, load(x + i * FX_VF * 2, kind, vf_splat(0)))
     for i in range(n // FX_VF * FX_VF, n):
         out[i] = <float>load_one(x + 2 * i, kind)

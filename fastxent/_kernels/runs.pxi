@@ -391,9 +391,9 @@ cdef inline void sum_groups(
     clear_half(acc)
     for g in range(first, last):
         p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-        fx_prefetch(p + FX_PREFETCH)
+        fx_stream(p + FX_PREFETCH)
         if FX_NV * step > 64:
-            fx_prefetch(p + FX_PREFETCH + 64)
+            fx_stream(p + FX_PREFETCH + 64)
         for h in range(FX_NV // FX_NI):
             for v in range(FX_NI):
                 x[v] = vmax(floor_, load(p, kind, m))
@@ -439,9 +439,9 @@ cdef inline void moments_groups(
     copy_half(aq, q)
     for g in range(first, last):
         p = group_at(run, plain, start, g, FX_NV * step, hole, tail)
-        fx_prefetch(p + ahead)
+        fx_stream(p + ahead)
         if FX_NV * step > 64:
-            fx_prefetch(p + ahead + 64)
+            fx_stream(p + ahead + 64)
         for h in range(FX_NV // FX_NI):
             for v in range(FX_NI):
                 x[v] = vmax(floor_, load(p, kind, ref))

@@ -120,8 +120,8 @@ cdef inline void sum_shares(
             acc[v] = vd_splat(0)
         for g in range(run.groups):
             p = group_at(&run, False, run.start, g, 128, NULL, tail)
-            fx_prefetch(p + FX_PREFETCH)
-            fx_prefetch(p + FX_PREFETCH + 64)
+            fx_stream(p + FX_PREFETCH)
+            fx_stream(p + FX_PREFETCH + 64)
             for v in range(vectors):
                 if vec is vf:
                     x = vd_load_f32(p + v * step)

@@ -52,7 +52,7 @@ cdef void write_gradient(
         if row.factor == 0.0:
             memset(b, 0, n * size)
         else:
-            any_write_row(x + j * job.class_stride, job.kind, job.class_stride, n, &norm, False, <char *>s, size)
+            any_write_row(x + j * job.class_stride, job.kind, job.class_stride, n, &norm, False, <char *>s, size, False)
             if job.own_label:
                 memset(as_, 0, sizeof(as_))
                 a = <char *>as_

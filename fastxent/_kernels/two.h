@@ -16,8 +16,8 @@ FX_INLINE void fx_two_across(const char *p, const int32_t *labels, vf *other, vf
     vf x[2];
     for (int g = 0; g < FX_NQ; g++) {
         fx_twos(p + g * FX_VF * 8, x);
-        fx_prefetch(p + g * FX_VF * 8 + FX_PREFETCH);
-        if (FX_VF * 8 > 64) fx_prefetch(p + g * FX_VF * 8 + FX_PREFETCH + 64);
+        fx_stream(p + g * FX_VF * 8 + FX_PREFETCH);
+        if (FX_VF * 8 > 64) fx_stream(p + g * FX_VF * 8 + FX_PREFETCH + 64);
         fx_two(x, labels + g * FX_VF, other + g, own + g);
     }
 }
@@ -26,8 +26,8 @@ FX_INLINE void fx_two_down(
 ) {
     for (int g = 0; g < FX_NQ; g++, p += FX_VF * size) {
         vf x[2] = {vf_load_kind(p, kind), vf_load_kind(p + stride, kind)};
-        fx_prefetch(p + FX_PREFETCH);
-        fx_prefetch(p + stride + FX_PREFETCH);
+        fx_stream(p + FX_PREFETCH);
+        fx_stream(p + stride + FX_PREFETCH);
         fx_two(x, labels + g * FX_VF, other + g, own + g);
     }
 }
@@ -66,14 +66,9 @@ FX_INLINE void fx_two_finish(const vf *other, const vf *own, int lse, vf *out, v
             rest[v] = vf_where((vi)(d[v] > 0.0f), z[v] + s[v], s[v]);
         }
     }
-    /* vf_log1p_near */
-    FX_EACH_OF(FX_NQ, s, p[v] / (2.0f + p[v]));
-    FX_EACH_OF(FX_NQ, z, s[v] * s[v]);
-    FX_EACH_OF(FX_NQ, r, vf_artanh_tail(z[v]));
-    FX_EACH_OF(FX_NQ, r, vf_fma(-z[v], r[v], p[v]));
-    FX_EACH_OF(FX_NQ, p, vf_fma(-s[v], r[v], p[v]));
-    if (lse) FX_EACH_OF(FX_NQ, out, own[v] + p[v]); /* own is the larger one */
-    else FX_EACH_OF(FX_NQ, out, d[v] + p[v]);
+    vf_log1p_of(FX_NQ, p, r);
+    if (lse) FX_EACH_OF(FX_NQ, out, own[v] + r[v]); /* own is the larger one */
+    else FX_EACH_OF(FX_NQ, out, d[v] + r[v]);
 }
 
 #endif

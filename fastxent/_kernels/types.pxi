@@ -19,6 +19,7 @@ cdef extern from "exponential.h" nogil:
     enum: FX_NV
     enum: FX_NH
     enum: FX_NI
+    enum: FX_NE
     enum: FX_LESS_ONE
     enum: FX_PREFETCH
     enum: FX_FMA
@@ -103,6 +104,14 @@ cdef extern from "exponential.h" nogil:
     void vd_flush(double *, double *, vd)
     double fx_fma(double, double, double)
     void fx_prefetch(const void *)
+    void fx_stream(const char *)
+
+cdef extern from "past.h" nogil:
+    Py_ssize_t FX_PAST
+    Py_ssize_t fx_before_line(const char *)
+    void fx_store_past(char *, vf)
+    void fx_copy_past(char *, const char *, Py_ssize_t)
+    void fx_past_done()
 
 cdef extern from "groups.h" nogil:
     void fx_copy_but(const char *, int, int, int, uint64_t, char *)

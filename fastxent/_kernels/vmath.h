@@ -171,49 +171,50 @@ FX_INLINE void vd_log1p_near(const vd *x, vd *y) {
     FX_EACH(y, vd_fma(-s[v], q[v], x[v]));
 }
 
-/* ---- 2^64 e^-|x|, and log(1 + e^-|x|) ---- */
+/* ---- 2^64 e^-|x|, and log(1 + e^-|x|): FX_NE vectors side by side, for each is a chain of some forty operations ---- */
+#define FX_NE 4
 FX_INLINE void vf_decayed(const vf *x, vf *e) {
-    vf t[FX_NI], scale[FX_NI];
+    vf t[FX_NE], scale[FX_NE];
     /* 2^-191: below it the scale's exponent would not be 0 */
-    FX_EACH(t, vf_max(vf_splat(-132.3f), -vf_abs(x[v])));
-    vf_exp(t, vf_splat(FX_MAGIC_F + 127.0f + 64.0f), 1, t, scale);
-    FX_EACH(e, t[v] * scale[v]);
+    FX_EACH_OF(FX_NE, t, vf_max(vf_splat(-132.3f), vf_less(x[v])));
+    vf_exp_of(FX_NE, t, vf_splat(FX_MAGIC_F + 127.0f + 64.0f), 1, t, scale);
+    FX_EACH_OF(FX_NE, e, t[v] * scale[v]);
 }
 
 FX_INLINE void vd_decayed(const vd *x, vd *e) {
-    vd t[FX_NI], scale[FX_NI];
-    FX_EACH(t, vd_max(vd_splat(-753.4), -vd_abs(x[v])));
-    vd_exp(t, vd_splat(FX_MAGIC_D + 1023.0 + 64.0), 1, t, scale);
-    FX_EACH(e, t[v] * scale[v]);
+    vd t[FX_NE], scale[FX_NE];
+    FX_EACH_OF(FX_NE, t, vd_max(vd_splat(-753.4), vd_less(x[v])));
+    for (int h = 0; h < FX_NE; h += FX_NI) vd_exp(t + h, vd_splat(FX_MAGIC_D + 1023.0 + 64.0), 1, t + h, scale + h);
+    FX_EACH_OF(FX_NE, e, t[v] * scale[v]);
 }
 
 FX_INLINE void vf_softplus(const vf *x, vf *e, vf *y) {
-    vf t[FX_NI];
+    vf t[FX_NE];
     vf_decayed(x, e);
-    FX_EACH(t, e[v] * 0x1p-64f);
-    vf_log1p_near(t, y);
+    FX_EACH_OF(FX_NE, t, e[v] * 0x1p-64f);
+    vf_log1p_of(FX_NE, t, y);
 }
 
 FX_INLINE void vd_softplus(const vd *x, vd *e, vd *y) {
-    vd t[FX_NI];
+    vd t[FX_NE];
     vd_decayed(x, e);
-    FX_EACH(t, e[v] * 0x1p-64);
-    vd_log1p_near(t, y);
+    FX_EACH_OF(FX_NE, t, e[v] * 0x1p-64);
+    for (int h = 0; h < FX_NE; h += FX_NI) vd_log1p_near(t + h, y + h);
 }
 
 /* l + ((x >= 0) - target) x; an infinite x on the right side costs nothing */
 FX_INLINE void vf_binary(const vf *x, const vf *target, const vf *l, vf *y) {
-    vf d[FX_NI], t[FX_NI];
-    FX_EACH(d, vf_only((vi)(x[v] >= 0.0f), vf_splat(1.0f)) - target[v]);
-    FX_EACH(t, vf_only((vi)(d[v] != 0.0f), x[v]));
-    FX_EACH(y, vf_fma(d[v], t[v], l[v]));
+    vf d[FX_NE], t[FX_NE];
+    FX_EACH_OF(FX_NE, d, vf_only((vi)(x[v] >= 0.0f), vf_splat(1.0f)) - target[v]);
+    FX_EACH_OF(FX_NE, t, vf_only((vi)(d[v] != 0.0f), x[v]));
+    FX_EACH_OF(FX_NE, y, vf_fma(d[v], t[v], l[v]));
 }
 
 FX_INLINE void vd_binary(const vd *x, const vd *target, const vd *l, vd *y) {
-    vd d[FX_NI], t[FX_NI];
-    FX_EACH(d, vd_only((vl)(x[v] >= 0.0), vd_splat(1.0)) - target[v]);
-    FX_EACH(t, vd_only((vl)(d[v] != 0.0), x[v]));
-    FX_EACH(y, vd_fma(d[v], t[v], l[v]));
+    vd d[FX_NE], t[FX_NE];
+    FX_EACH_OF(FX_NE, d, vd_only((vl)(x[v] >= 0.0), vd_splat(1.0)) - target[v]);
+    FX_EACH_OF(FX_NE, t, vd_only((vl)(d[v] != 0.0), x[v]));
+    FX_EACH_OF(FX_NE, y, vd_fma(d[v], t[v], l[v]));
 }
 
 /* what the sum s = a + b lost (Knuth, TAOCP 2, 4.2.2) */

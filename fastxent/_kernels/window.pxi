@@ -24,7 +24,7 @@ cdef int64_t window_task(const Job *job, Py_ssize_t task) noexcept nogil:
     if window.stage == OUTPUTS:
         any_write_row(
             x, job.kind, job.class_stride, n, &window.norm, job.mode == LOG_SOFTMAX,
-            job.out + task * SEGMENT * job.out_class_stride, job.out_class_stride,
+            job.out + task * SEGMENT * job.out_class_stride, job.out_class_stride, writes_past(job),
         )
         return 0
     if window.stage == AGAIN:
