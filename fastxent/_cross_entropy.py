@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastxent._arrays import Labels, Logits, as_axis, as_logits, as_weight, divided
+from fastxent._exact import ExactSum
 from fastxent._passes.rows import LOSS, run
 from fastxent._passes.targets import as_number, as_sample_weight, as_target, looks_normalised, run_targets
-from fastxent._reduction import Blocks, checked
+from fastxent._reduction import Blocks, added, checked
 
 
 @dataclass(slots=True)
@@ -85,19 +86,27 @@ class CrossEntropy:
         """Whether rows have weights; with probabilities for targets those of the classes are none."""
         return self.sample is not None or (self.weights is not None and isinstance(self.goal, Labels))
 
-    def score(self, *, gradient: NDArray[Any] | None = None, denominator: float = 1.0, **results: Any) -> Blocks:
-        """Run the kernels; `results` are what they fill, `denominator` divides the gradient."""
+    def score(
+        self,
+        *,
+        gradient: NDArray[Any] | None = None,
+        denominator: float = 1.0,
+        total: ExactSum | None = None,
+        **results: Any,
+    ) -> Blocks:
+        """Run the kernels; `results` are what they fill, `denominator` divides the gradient, `total` is to be added to."""
         goal, classes = self.goal, self.classes
         plain = isinstance(goal, Labels) and not self.probabilities and self.sample is None and self.smoothing == 0.0
         if plain and gradient is None:
             # the kernels of a plain label: strided rows are faster there
-            blocks = run(LOSS, self.x, self.axis, labels=goal, weights=self.weights, **results)  # type: ignore[arg-type]
+            blocks = run(LOSS, self.x, self.axis, labels=goal, weights=self.weights, total=total, **results)  # type: ignore[arg-type]
+            total = None
         else:
             blocks = run_targets(
                 self.x, self.axis, goal, sample=self.sample, weights=self.weights, smoothing=self.smoothing,
                 probabilities=self.probabilities, denominator=denominator, gradient=gradient, **results,
             )  # fmt: skip
-        return checked(blocks, goal, self.invalid, classes)
+        return added(checked(blocks, goal, self.invalid, classes), total, results.get("flat"))
 
 
 def class_axis_of(shape: tuple[int, ...], axis: int | None, name: str) -> tuple[int, tuple[int, ...]]:

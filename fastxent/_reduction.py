@@ -36,6 +36,14 @@ def checked(blocks: Iterator[tuple[int, int, int]], target: Any, invalid: str, c
         yield rows, ignored + bad
 
 
+def added(blocks: Blocks, total: ExactSum | None, flat: NDArray[Any] | None) -> Blocks:
+    """The same blocks, whose losses, in `flat`, are added to a sum."""
+    for rows, left_out in blocks:
+        if total is not None and flat is not None:
+            total.add(flat[:rows])
+        yield rows, left_out
+
+
 def reduced(
     score: Callable[..., Blocks],
     reduction: str,
@@ -47,7 +55,7 @@ def reduced(
     divisor: Divisor,
     inputs: dict[str, NDArray[Any]],
 ) -> Any:
-    """The losses that `score` puts into `out`, or block by block into `flat` and `row_weights`."""
+    """The losses that `score` puts into `out`, or adds to `total`; `flat` has room for a block."""
     if reduction == "none":
         result = as_out(out, shape, dtype, **inputs)
         for _ in score(out=result):
@@ -55,8 +63,7 @@ def reduced(
         return result[()] if out is None else result
     total = ExactSum()
     losses = np.empty(block, dtype)
-    for rows, left_out in score(flat=losses, row_weights=divisor.row_weights):
-        total.add(losses[:rows])
+    for rows, left_out in score(total=total, flat=losses, row_weights=divisor.row_weights):
         divisor.add(rows, left_out)
     return np.float64(total.value()) if reduction == "sum" else divisor.mean(total, empty)
 

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastxent._arrays import as_labels, as_logits, as_weight
 from fastxent._cross_entropy import CrossEntropy, class_axis_of
+from fastxent._exact import ExactSum
 from fastxent._passes.elements import as_operand, operand_of
 from fastxent._passes.picks import BLOCK_ROWS as PICKED
 from fastxent._passes.picks import pick_losses
 from fastxent._passes.plain import attempt, plain
 from fastxent._passes.rows import block_rows
 from fastxent._passes.targets import NormalizedInputWarning
-from fastxent._reduction import Blocks, Divisor, check_options, checked, reduced
+from fastxent._reduction import Blocks, Divisor, added, check_options, checked, reduced
 
 Reduction = Literal["mean", "sum", "none"]
 Invalid = Literal["raise", "ignore"]
@@ -255,10 +256,9 @@ def nll_loss(
     block = min(labels.array.size, PICKED)
     divisor = Divisor(block, reduction == "mean" and (weights is not None or sample is not None))
 
-    def score(**results: Any) -> Blocks:
-        return checked(
-            pick_losses(x, class_axis, labels, weights=weights, sample=sample, **results), labels, invalid, classes
-        )
+    def score(total: ExactSum | None = None, **results: Any) -> Blocks:
+        blocks = pick_losses(x, class_axis, labels, weights=weights, sample=sample, **results)
+        return added(checked(blocks, labels, invalid, classes), total, results.get("flat"))
 
     inputs = {"log_probs": x.array, "target": labels.array}
     return reduced(score, reduction, empty, out, shape, x.result_dtype, block, divisor, inputs)

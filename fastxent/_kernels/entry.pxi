@@ -246,6 +246,46 @@ cdef class Rows:
         return job.row1 - row0, counts & 0xffffffffLL, counts >> 32
 
 
+    def add_losses(
+        self, Py_ssize_t row0, Py_ssize_t row1, int threads, int64_t[:, ::1] sums, uint8_t[:, ::1] room, *,
+        ignore=None,
+        const double[::1] weights=None,
+        double seconds=INFINITY,
+    ):
+        """Add the losses of the first rows, of one segment each, to exact sums: nothing is begun when `seconds` are over.
+
+        Gives what `run` gives. `sums` has one for each thread, `room` some rows' losses.
+        """
+        cdef Job job = self.job
+        cdef Adders adders
+        cdef int64_t counts
+        if not 0 <= row0 < row1 <= job.layout.rows:
+            raise ValueError("rows out of range")
+        set_mode(&job, LOSS)
+        job.row0 = row0
+        job.row1 = row1
+        job.segment1 = job.segments
+        adders.rows = room.shape[1] // (4 if job.single else 8)
+        if job.segments > 1 or job.window != NULL or not self.has_labels:
+            raise ValueError("labels and rows of one segment are wanted")
+        if threads < 1 or room.shape[0] < threads or adders.rows < 1:
+            raise ValueError("no room for results")
+        if sums.shape[0] < threads or sums.shape[1] != LIMBS + SPECIAL:
+            raise ValueError("sums do not match")
+        if ignore is not None:
+            job.has_ignore = True
+            job.ignore = ignore
+        if weights is not None:
+            if weights.shape[0] != job.classes:
+                raise ValueError("weights do not match")
+            job.weights = &weights[0]
+        adders.sums = &sums[0, 0]
+        adders.room = <char *>&room[0, 0]
+        with nogil:
+            counts = run_adders(&adders, &job, threads, seconds)
+        return job.row1 - row0, counts & 0xffffffffLL, counts >> 32
+
+
 cdef int hold_limbs(sums, Py_buffer *view, bint writable) except -1:
     """The 73 integers of an exact sum. A typed memoryview would take a microsecond."""
     PyObject_GetBuffer(sums, view, PyBUF_ND | (PyBUF_WRITABLE if writable else 0))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastxent._arrays import Labels, Logits, pieces
 from fastxent._dispatch import kernels
+from fastxent._exact import ExactSum
 from fastxent._passes import windows
 from fastxent._threads import taking
 
@@ -29,6 +30,10 @@ BLOCK_ROWS = 1 << 17
 LONGER = 1 << 6
 # a row out of the ordinary whose class axis is strided is read element by element, each a cache miss
 STRIDED_ELEMENTS = 1 << 20
+# that a thread takes at a time where losses are only added up
+ADDED_ELEMENTS = 1 << 19
+ADDED_ROWS = 1 << 15
+PIECE_ROWS = 256  # FX_PIXELS, narrow rows that the kernels take together
 # below this a second thread costs more than it brings
 SERIAL_ELEMENTS = 1 << 16
 
@@ -60,18 +65,20 @@ def run(
     row_weights: NDArray[np.float64] | None = None,
     stats: NDArray[np.float64] | None = None,
     status: NDArray[np.uint8] | None = None,
+    total: ExactSum | None = None,
     unit: float = 1.0,
     threads: int | None = None,
 ) -> Iterator[tuple[int, int, int]]:
     """Work through the rows; after each block give its number of rows, of ignored and of invalid ones.
 
     Results go to `out`, laid out as the array, or to `flat` and `row_weights` (and `status`), which hold one block,
-    BLOCK_ROWS at most, and are overwritten by the next; or to `stats` (and `status`), which hold all rows.
+    BLOCK_ROWS at most, and are overwritten by the next; or to `stats` (and `status`), which hold all rows. Losses are
+    added to `total` as well, and those without `row_weights` need not come to `flat` then.
     """
     if threads is None and x.array.size < SERIAL_ELEMENTS:
         threads = 1
     if x.convert is not None and windows.wanted(x, axis):
-        yield from windows.run(
+        for block in windows.run(
             mode,
             x,
             axis,
@@ -84,7 +91,10 @@ def run(
             stats=stats,
             status=status,
             unit=unit,
-        )
+        ):
+            if total is not None and flat is not None:
+                total.add(flat[: block[0]])
+            yield block
         return
     done = 0
     aside = False
@@ -103,6 +113,9 @@ def run(
             target,
         )
         classes = piece.shape[class_axis]
+        if total is not None and row_weights is None and rows.segments == 1 and rows.count:
+            yield from _add_losses(rows, classes, total, labels, weights, threads)
+            continue
         workspace = None
         elements, most = BLOCK_ELEMENTS, BLOCK_ROWS
         if rows.segments > 1 and piece.strides[class_axis] != piece.itemsize:
@@ -137,9 +150,36 @@ def run(
                 row0 += n
                 if segment1 == rows.segments:
                     done = n
+                    if total is not None and flat is not None:
+                        total.add(flat[:n])
                     yield n, ignored, invalid
         if out is not None and target is not None and aside:
             out[index] = target.reshape(out[index].shape)
+
+
+def _add_losses(
+    rows: Any,
+    classes: int,
+    total: ExactSum,
+    labels: Labels | None,
+    weights: NDArray[np.float64] | None,
+    threads: int | None,
+) -> Iterator[tuple[int, int, int]]:
+    """Add the losses of rows of one segment to `total`."""
+    row0, some = 0, max(1, min(ADDED_ROWS, ADDED_ELEMENTS // classes))
+    some -= some % PIECE_ROWS if some > PIECE_ROWS else 0
+    while row0 < rows.count:
+        row1 = min(rows.count, row0 + LONGER * BLOCK_ROWS)
+        with taking(1 if (row1 - row0) * classes < SERIAL_ELEMENTS else threads) as number:
+            sums = np.zeros((number, kernels.exact_size), np.int64)
+            room = np.empty((number, 8 * some), np.uint8)
+            n, ignored, invalid = rows.add_losses(
+                row0, row1, number, sums, room,
+                ignore=None if labels is None else labels.ignore, weights=weights, seconds=SECONDS,
+            )  # fmt: skip
+        total.add_limbs(sums.sum(axis=0))
+        row0 += n
+        yield n, ignored, invalid
 
 
 def block_rows(count: int, classes: int) -> int:
