@@ -94,7 +94,7 @@ class CrossEntropy:
         total: ExactSum | None = None,
         **results: Any,
     ) -> Blocks:
-        """Run the kernels; `results` are what they fill, `denominator` divides the gradient, `total` is to be added to."""
+        """Run the kernels; `results` are what they fill, `denominator` divides the gradient, `total` sums."""
         goal, classes = self.goal, self.classes
         plain = isinstance(goal, Labels) and not self.probabilities and self.sample is None and self.smoothing == 0.0
         if plain and gradient is None:
