@@ -110,9 +110,8 @@ def logarithm(terms: int) -> None:
     report(f"log, {terms} terms", q, error, mp.mpf(0), z_max)
 
 
-def logarithm_without_division(degree: int) -> None:
-    """log(1 + f) = f + f^2 q(f) on [sqrt(1/2) - 1, sqrt(2) - 1], in float32."""
-    a, b = (mp.sqrt(mp.mpf(1) / 2) - 1) * mp.mpf("1.001"), (mp.sqrt(2) - 1) * mp.mpf("1.001")
+def logarithm_without_division(degree: int, a: mp.mpf, b: mp.mpf) -> None:
+    """log(1 + f) = f + f^2 q(f) on [a, b], in float32."""
 
     def tail(f: mp.mpf) -> mp.mpf:
         return f / 3 - mp.mpf(1) / 2 if abs(f) < mp.mpf(10) ** -12 else (mp.log1p(f) - f) / f**2
@@ -122,7 +121,13 @@ def logarithm_without_division(degree: int) -> None:
 
     q = rounded(remez(tail, weight, degree - 2, a, b), True)
     value = [mp.mpf(c) for c in q]
-    report(f"log(1 + f), degree {degree}, float32", q, lambda f: (f + f**2 * horner(value, f)) / mp.log1p(f) - 1, a, b)
+    report(
+        f"log(1 + f) up to {mp.nstr(b, 3)}, degree {degree}, float32",
+        q,
+        lambda f: (f + f**2 * horner(value, f)) / mp.log1p(f) - 1,
+        a,
+        b,
+    )
 
 
 def exponential_less_one(degree: int) -> None:
@@ -187,7 +192,8 @@ if __name__ == "__main__":
     artanh(5, True, 2)
     artanh(9, False)
     jensen(5)
-    logarithm_without_division(10)
+    logarithm_without_division(10, (mp.sqrt(mp.mpf(1) / 2) - 1) * mp.mpf("1.001"), (mp.sqrt(2) - 1) * mp.mpf("1.001"))
+    logarithm_without_division(10, mp.mpf(0), mp.mpf(1))
     exponential_less_one(7)
     for name, bits in (("float32", 24), ("float64", 53)):
         high = mp.mpf(mp.nint(mp.log(2) * 2 ** (bits + 0))) / 2 ** (bits + 0)

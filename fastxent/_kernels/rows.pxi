@@ -19,7 +19,7 @@
 # Milakov and Gimelshein, arXiv 1805.02867, 2018 (the running reference).
 
 cdef enum:
-    ROW_FORMAT = 8
+    ROW_FORMAT = 9
     SEGMENT = 65536
     JUMP = 32
 
