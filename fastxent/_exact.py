@@ -47,6 +47,11 @@ class ExactSum:
             self._limbs = np.zeros(kernels.exact_size, np.int64)
         kernels.add_exact(self._limbs, values)
 
+    def add_sums(self, sums: NDArray[np.int64]) -> None:
+        """Add sums that the kernels have filled, of shape (n, limbs)."""
+        limbs = sums.sum(axis=0)
+        self._limbs = limbs if self._limbs is None else self._limbs + limbs
+
     def add_limbs(self, limbs: NDArray[np.int64]) -> None:
         """Add limbs that the kernels have filled."""
         *numbers, positive, negative, nan_ = limbs.tolist()

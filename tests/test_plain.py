@@ -292,12 +292,15 @@ def test_whatever_the_floating_point_control():
     x, y = np.array([[0.0, -720.0], [0.0, -721.0], [0.0, -722.0]]), np.zeros(3, np.int64)
     p, q = np.array([[1.0, 1e-312], [1.0, 3e-312]]), np.array([[1.0, 3e-312], [1.0, 1e-312]])
     z, tiny = x - 1e-3, p * -1e-312
+    many = np.tile(x, (1 << 15, 1))  # too many for a plain call
 
     def results():
         return [
             *(fx.cross_entropy(x, y, reduction=r, label_smoothing=s) for r in REDUCTIONS for s in (0.0, 1e-300)),
+            *(fx.cross_entropy(many, np.zeros(len(many), np.int64), reduction=r) for r in REDUCTIONS),
             fx.nll_loss(tiny, y[:2], reduction="sum"),
             fx.binary_cross_entropy_with_logits(x, np.zeros_like(x), reduction="sum"),
+            fx.binary_cross_entropy_with_logits(many[:, 1:], np.zeros((len(many), 1)), reduction="mean"),
             fx.kl_divergence_with_logits(x, z, reduction="mean"),
             fx.entropy(p, reduction="sum"),
             fx.kl_divergence(p, q, reduction="sum"),

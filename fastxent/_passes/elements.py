@@ -105,7 +105,7 @@ def run(
         with taking(1 if stop - start < SERIAL_ELEMENTS else None) as threads:
             start, wrong = elements.run(start, stop, threads, sums, SECONDS)
         if total is not None and sums is not None:
-            total.add_limbs(sums.sum(axis=0))
+            total.add_sums(sums)
     return wrong
 
 

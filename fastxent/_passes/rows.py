@@ -177,7 +177,7 @@ def _add_losses(
                 row0, row1, number, sums, room,
                 ignore=None if labels is None else labels.ignore, weights=weights, seconds=SECONDS,
             )  # fmt: skip
-        total.add_limbs(sums.sum(axis=0))
+        total.add_sums(sums)
         row0 += n
         yield n, ignored, invalid
 
