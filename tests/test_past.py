@@ -60,3 +60,29 @@ def test_elements(level, function, dtype):
     function(x[::2], out=out[::2])  # half as many, and apart
     assert same_bits(out[::2].copy(), in_pieces(function, x)[::2].copy())
     assert (out[1::2] == 7).all()
+
+
+@pytest.mark.parametrize("shape", [*ROWS[1:], (LEAST // 4 + 77, 1)], ids=str)
+def test_no_whole_elements_from_a_line_on(level, shape):
+    """Results that lie at an odd address."""
+    x = np.random.default_rng(3).standard_normal(shape, dtype=np.float32)
+    room = np.zeros(x.nbytes + 9, np.uint8)
+    out = np.frombuffer(room.data, np.float32, x.size, 1).reshape(shape)
+    function = fx.sigmoid if shape[1] == 1 else fx.softmax
+    options = {} if shape[1] == 1 else {"axis": 1}
+    function(x, out=out, **options)
+    assert same_bits(out.copy(), in_pieces(lambda part: function(part, **options), x))
+    assert not room[0]
+    assert not room[x.nbytes + 1 :].any()
+
+
+@pytest.mark.parametrize("function", [fx.softmax, fx.log_softmax])
+@pytest.mark.parametrize("rows", [1, 3, 5, 9])
+def test_rows_of_several_segments(level, function, rows):
+    """By one thread from end to end, or first the sums of all segments: as there are threads for rows."""
+    x = np.random.default_rng(4).standard_normal((rows, 70_001), dtype=np.float32)
+    found = []
+    for threads in (1, 2, 4):
+        with fx.num_threads(threads):
+            found.append(function(x, axis=1))
+    assert all(same_bits(a, found[0]) for a in found)
